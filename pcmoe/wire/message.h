@@ -1,0 +1,84 @@
+// pcmoe/wire/message.h: what parties say to each other, as bytes; docs/protocol.md has the layout.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace pcmoe::border {
+class EgressGate;
+}
+
+namespace pcmoe::wire {
+
+/// Index of a party in the manifest's order.
+using PartyIndex = int;
+
+/// Every message there is. The number is the byte on the wire; never reuse one.
+enum class MessageKind : uint8_t {
+  kHello = 1,           ///< Rendezvous: committed step, checkpoints held, digests.
+  kBegin = 2,           ///< A step starts: loss tokens, micro-batches, newest durable checkpoint.
+  kExpertRows = 3,      ///< Home to owner: rows of tokens with their (expert, weight) pairs.
+  kExpertOutputs = 4,   ///< Owner to home: one weighted sum a row.
+  kRowGradients = 5,    ///< Home to owner: dL/dz, one row a row.
+  kInputGradients = 6,  ///< Owner to home: dL/dx a row and dL/ds a (row, expert).
+  kVote = 7,            ///< Finite? and the squared gradient norm of backbone and shard together.
+  kAbort = 8,           ///< This attempt is void: who failed, and a reason code.
+  kBye = 9,             ///< The run is complete here; nothing follows.
+  kCommit = 10,         ///< Every vote was seen by the sender.
+  kEvaluation = 11,     ///< Loss sums of an evaluation, or the start of one.
+};
+
+/// What a message belongs to. Plain data.
+struct MessageHeader {
+  MessageKind kind = MessageKind::kHello;
+  uint64_t step = 0;
+  uint32_t attempt = 0;
+  uint16_t layer = 0;
+  uint16_t micro_batch = 0;
+  bool operator==(const MessageHeader&) const = default;
+};
+
+/// Bytes somebody keeps alive: a tensor's storage, a received slice or a vector. Copies share them.
+class Buffer {
+ public:
+  Buffer() = default;
+  /// `data` must live as long as `owner`.
+  Buffer(std::shared_ptr<void> owner, std::span<uint8_t> data)
+      : owner_(std::move(owner)), data_(data) {}
+  /// `bytes` zero-filled bytes, aligned to 64.
+  static Buffer Allocate(size_t bytes);
+  std::span<const uint8_t> bytes() const { return data_; }
+  std::span<uint8_t> writable() { return data_; }
+  size_t size() const { return data_.size(); }
+  const std::shared_ptr<void>& owner() const { return owner_; }
+
+ private:
+  std::shared_ptr<void> owner_;
+  std::span<uint8_t> data_;
+};
+
+/// A message as it was received: checked for damage, not yet for meaning.
+struct Message {
+  MessageHeader header;
+  Buffer payload;
+};
+
+/// A message that may leave. Only border::EgressGate makes one, after policy and ledger; so whatever
+/// is handed to a Channel has passed the border. Movable, not copyable.
+class Sealed {
+ public:
+  Sealed(Sealed&&) = default;
+  Sealed& operator=(Sealed&&) = default;
+  PartyIndex to() const { return to_; }
+  const MessageHeader& header() const { return message_.header; }
+  const Buffer& payload() const { return message_.payload; }
+
+ private:
+  friend class pcmoe::border::EgressGate;
+  Sealed(PartyIndex to, Message message) : to_(to), message_(std::move(message)) {}
+  PartyIndex to_;
+  Message message_;
+};
+
+}  // namespace pcmoe::wire
