@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace pcmoe::border {
 class EgressGate;
@@ -28,6 +29,13 @@ enum class MessageKind : uint8_t {
   kCommit = 10,         ///< Every vote was seen by the sender.
   kEvaluation = 11,     ///< Loss sums of an evaluation, or the start of one.
 };
+
+/// The smallest and the largest byte that is a MessageKind; all between are.
+inline constexpr uint8_t kFirstMessageKind = 1;
+inline constexpr uint8_t kLastMessageKind = 11;
+
+/// "expert_rows" and so on: the name in ledgers, configs and sentences; "unknown" for other bytes.
+std::string_view NameOf(MessageKind kind);
 
 /// What a message belongs to. Plain data.
 struct MessageHeader {
