@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pcmoe/base/status.h"
@@ -40,20 +41,27 @@ struct ModelConfig {
   double router_aux_loss_coef = 0;
   bool output_router_logits = false;  ///< transformers adds the balance loss only if this is set.
   double initializer_range = 0.02;
+  int64_t pad_token_id = -1;  ///< Its embedding row starts at zero, gets no gradient; -1: none.
   std::string raw_json;  ///< config.json as read, byte for byte; written back unchanged.
 
   bool HasSharedExpert() const { return shared_expert_size > 0; }
   int64_t QueryWidth() const { return num_heads * head_dim; }
   int64_t KeyWidth() const { return num_kv_heads * head_dim; }
 
-  /// INVALID_ARGUMENT naming every rule broken, and features we do not compute (sliding windows in
-  /// use, rope scaling, attention dropout, router jitter, an activation other than silu).
+  /// INVALID_ARGUMENT naming every rule broken: sizes that are not positive, too large or do not
+  /// divide, more experts per token than experts, no sparse layer.
   absl::Status Validate() const;
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// Reads both spellings of every key (notes in docs/architecture.md). INVALID_ARGUMENT names `origin`
-/// and the key.
+/// "olmoe", "mixtral", "qwen2_moe", "qwen3_moe": Hugging Face's model_type.
+std::string_view FamilyName(Family family);
+
+/// Reads both spellings of every key (notes in docs/architecture.md); a key that is missing has the
+/// default that transformers gives it, but the sizes of the model must be there. INVALID_ARGUMENT
+/// names `origin`, every bad key, every rule broken (Validate), and every feature we do not compute
+/// (sliding windows in use, rope scaling, attention dropout, router jitter, quantised weights, an
+/// activation other than silu).
 absl::StatusOr<ModelConfig> ParseConfig(std::string_view json, std::string_view origin);
 
 /// `path` is config.json or a folder that has one.

@@ -4,12 +4,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "pcmoe/base/status.h"
 #include "pcmoe/model/config.h"
+#include "pcmoe/tensor/safetensors.h"
 
 namespace pcmoe::model {
 
@@ -51,19 +53,17 @@ using ExpertParameters = std::vector<ExpertLayerParameters>;
 using ExpertSelection = std::function<std::vector<int64_t>(int64_t layer)>;
 ExpertSelection AllExperts(const ModelConfig& config);
 
-/// A weight under the name it has in a Hugging Face checkpoint of the family.
-struct NamedTensor {
-  std::string name;
-  at::Tensor tensor;  ///< A view of the parameter: writing to it writes to the model.
-};
+/// A weight under the name it has in a Hugging Face checkpoint of the family; its tensor is the
+/// parameter or a view of it: writing to it writes to the model.
+using NamedTensor = tensor::NamedTensor;
 
-/// Every backbone weight once, in a fixed order (tied heads are not repeated).
+/// Every backbone weight once, in a fixed order (tied heads are not repeated). Undefined tensors are
+/// left out, so a structure of gradients that has only some of them will do.
 std::vector<NamedTensor> NamedBackbone(const ModelConfig& config, const BackboneParameters& weights);
 
-/// Every owned expert's tensors under per-expert names (gate, up and down as views).
+/// Every owned expert's tensors under per-expert names (gate, up and down as views that autograd does
+/// not follow); works too for a structure that holds gradients or optimizer moments of these shapes.
 std::vector<NamedTensor> NamedExperts(const ModelConfig& config, const ExpertParameters& weights);
-
-/// The same, of a structure that holds gradients or optimizer moments of the same shapes.
 
 /// Allocates without filling. fp32 unless `dtype` says otherwise.
 BackboneParameters EmptyBackbone(const ModelConfig& config, at::ScalarType dtype = at::kFloat);
@@ -71,8 +71,9 @@ ExpertParameters EmptyExperts(const ModelConfig& config, const ExpertSelection& 
                               at::ScalarType dtype = at::kFloat);
 
 /// Random initialisation with transformers' distributions (normal(0, initializer_range) for matrices
-/// and embeddings, ones for norms, zeros for biases). Every tensor's values depend only on `seed` and
-/// its checkpoint name, so an owner initialises its experts without the others.
+/// and embeddings, ones for norms, zeros for biases and the padding token's row). Every tensor's values
+/// depend only on `seed` and its checkpoint name, not on threads or processor, so an owner initialises
+/// its experts without the others.
 void Initialise(const ModelConfig& config, uint64_t seed, BackboneParameters& backbone);
 void Initialise(const ModelConfig& config, uint64_t seed, ExpertParameters& experts);
 

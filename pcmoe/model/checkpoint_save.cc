@@ -1,0 +1,1 @@
+// pcmoe/model/checkpoint_save.cc: coming.

@@ -1,0 +1,1 @@
+// pcmoe/model/checkpoint_test.cc: coming.

@@ -1,0 +1,1 @@
+// pcmoe/model/config_test.cc: coming.

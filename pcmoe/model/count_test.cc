@@ -1,0 +1,1 @@
+// pcmoe/model/count_test.cc: coming.

@@ -1,0 +1,1 @@
+// pcmoe/model/init_test.cc: coming.
