@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "pcmoe/base/status.h"
@@ -16,7 +17,7 @@ namespace pcmoe::border {
 struct Policy {
   bool allow_readable_rows = false;  ///< Token rows and their gradients may go to expert owners.
   /// Kinds the operator forbids besides, per receiver name or "*" (config [border] forbid).
-  std::set<std::pair<wire::PartyIndex, wire::MessageKind>> forbidden;
+  std::set<std::pair<wire::PartyIndex, wire::MessageKind>> forbidden = {};
 };
 
 /// Checks every message against the policy and records it before it is sealed. Thread-safe.
@@ -30,10 +31,15 @@ class EgressGate {
   absl::StatusOr<wire::Sealed> Release(wire::PartyIndex to, const wire::MessageHeader& header,
                                        wire::Buffer payload);
 
+  /// Makes the ledger durable; called when a step is committed or a checkpoint is cut.
+  absl::Status SyncLedger();
+
   /// Bytes released so far to `to`, frame headers included: what the transport must have sent.
   uint64_t released_bytes(wire::PartyIndex to) const;
 
  private:
+  absl::Status CheckPolicy(wire::PartyIndex to, wire::MessageKind kind) const;
+
   const Policy policy_;
   mutable std::mutex mutex_;
   std::unique_ptr<Ledger> ledger_;         // guarded by mutex_
