@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "absl/time/time.h"
 #include "pcmoe/base/status.h"
@@ -50,6 +51,9 @@ class Channel {
   /// Drops the connection to a peer that broke the protocol; `why` stays home. It will be dialled
   /// again. The peer gets a kPeerDown.
   virtual void Drop(wire::PartyIndex peer, const absl::Status& why) = 0;
+
+  /// "connected", or the last reason why `peer` is not; for "waiting for c (connection refused)".
+  virtual std::string DescribePeer(wire::PartyIndex peer) const = 0;
 
   virtual Traffic TrafficWith(wire::PartyIndex peer) const = 0;
 
