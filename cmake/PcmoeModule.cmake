@@ -6,7 +6,7 @@
 
 add_library(pcmoe_flags INTERFACE)
 target_compile_options(pcmoe_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-  -Wno-sign-conversion -Wold-style-cast -Wnon-virtual-dtor -Woverloaded-virtual)
+  -Wno-sign-conversion -Wno-missing-field-initializers -Wold-style-cast -Wnon-virtual-dtor -Woverloaded-virtual)
 option(PCMOE_WERROR "Warnings are errors" OFF)
 if(PCMOE_WERROR)
   target_compile_options(pcmoe_flags INTERFACE -Werror)

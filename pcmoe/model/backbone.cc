@@ -1,0 +1,283 @@
+// pcmoe/model/backbone.cc: see backbone.h.
+#include "pcmoe/model/backbone.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+
+#include "pcmoe/model/kernels.h"
+#include "pcmoe/model/linear.h"
+#include "pcmoe/model/loss.h"
+
+namespace pcmoe::model {
+namespace {
+
+// labels[t + 1] under row t; the last row of a sequence, and of an isolated document, has none.
+at::Tensor ShiftedLabels(const MicroBatch& batch, bool isolate_documents) {
+  const int64_t sequences = batch.labels_bs.size(0);
+  const int64_t length = batch.labels_bs.size(1);
+  at::Tensor shifted = at::full({sequences * length}, -100, at::kLong);
+  const at::Tensor labels = batch.labels_bs.contiguous();
+  const int64_t* source = labels.const_data_ptr<int64_t>();
+  int64_t* target = shifted.mutable_data_ptr<int64_t>();
+  for (int64_t b = 0; b < sequences; ++b) {
+    std::copy_n(source + b * length + 1, length - 1, target + b * length);
+    if (!isolate_documents || batch.document_starts.empty()) continue;
+    for (const int64_t start : batch.document_starts[static_cast<size_t>(b)]) {
+      if (start > 0) target[b * length + start - 1] = -100;
+    }
+  }
+  return shifted;
+}
+
+int64_t CountLabels(const at::Tensor& labels_t) {
+  const int64_t* labels = labels_t.const_data_ptr<int64_t>();
+  return std::count_if(labels, labels + labels_t.numel(), [](int64_t label) { return label >= 0; });
+}
+
+void RefreshBlock(const BlockWeights& master, at::ScalarType dtype, BlockWeights& compute) {
+  compute.input_norm = master.input_norm;
+  compute.post_norm = master.post_norm;
+  compute.attention.q_norm = master.attention.q_norm;
+  compute.attention.k_norm = master.attention.k_norm;
+  RefreshCopy(master.attention.qkv, dtype, compute.attention.qkv);
+  RefreshCopy(master.attention.qkv_bias, dtype, compute.attention.qkv_bias);
+  RefreshCopy(master.attention.o, dtype, compute.attention.o);
+  RefreshCopy(master.attention.o_bias, dtype, compute.attention.o_bias);
+  RefreshCopy(master.router, dtype, compute.router);
+  RefreshCopy(master.shared_gate, dtype, compute.shared_gate);
+  RefreshCopy(master.mlp.gate_up, dtype, compute.mlp.gate_up);
+  RefreshCopy(master.mlp.down, dtype, compute.mlp.down);
+}
+
+}  // namespace
+
+struct Backbone::Prepared {
+  at::Tensor tokens_t, labels_t;
+  BatchShape shape;
+};
+
+int64_t CountLossTokens(const MicroBatch& batch, bool isolate_documents) {
+  return CountLabels(ShiftedLabels(batch, isolate_documents));
+}
+
+Backbone::Backbone(const ModelConfig& config, BackboneParameters weights, Options options)
+    : config_(config), options_(options), weights_(std::move(weights)),
+      gradients_(EmptyBackbone(config)) {
+  for (size_t l = 0; l < weights_.layers.size(); ++l) {
+    layers_.push_back({FuseStorage(weights_.layers[l]), {}, FuseStorage(gradients_.layers[l])});
+  }
+  ResetGradients();
+  RefreshComputeWeights();
+  rope_ = RopeTable::Create(config_, config_.max_position_embeddings);
+}
+
+void Backbone::RefreshComputeWeights() {
+  for (Layer& layer : layers_) RefreshBlock(layer.master, options_.compute_dtype, layer.compute);
+  RefreshCopy(weights_.head_vd, options_.compute_dtype, head_);
+}
+
+void Backbone::ResetGradients() {
+  for (NamedTensor& gradient : NamedBackbone(config_, gradients_)) gradient.tensor.zero_();
+}
+
+Backbone::Prepared Backbone::Prepare(const MicroBatch& batch) {
+  Prepared prepared;
+  const int64_t sequences = batch.tokens_bs.size(0);
+  const int64_t length = batch.tokens_bs.size(1);
+  prepared.tokens_t = batch.tokens_bs.reshape({-1});
+  prepared.labels_t = ShiftedLabels(batch, options_.isolate_documents);
+  prepared.shape.sequences = sequences;
+  prepared.shape.length = length;
+  if (options_.isolate_documents) prepared.shape.document_starts = batch.document_starts;
+  if (length > rope_.cos.size(0)) rope_ = RopeTable::Create(config_, length);
+  prepared.shape.positions_t = at::empty({sequences * length}, at::kInt);
+  int32_t* positions = prepared.shape.positions_t.mutable_data_ptr<int32_t>();
+  for (int64_t b = 0; b < sequences; ++b) {
+    int64_t start = 0;
+    size_t next = 0;
+    for (int64_t s = 0; s < length; ++s) {
+      if (!prepared.shape.document_starts.empty()) {
+        const auto& starts = prepared.shape.document_starts[static_cast<size_t>(b)];
+        if (next < starts.size() && starts[next] == s) start = starts[next++];
+      }
+      positions[b * length + s] = static_cast<int32_t>(s - start);
+    }
+  }
+  return prepared;
+}
+
+at::Tensor Backbone::Embed(const Prepared& batch) const {
+  return at::embedding(weights_.embedding_vd, batch.tokens_t).to(options_.compute_dtype);
+}
+
+void Backbone::EmbedBackward(const Prepared& batch, const at::Tensor& dx_td) {
+  const at::Tensor dx = dx_td.to(at::kFloat).contiguous();
+  const int64_t width = dx.size(1);
+  const float* source = dx.const_data_ptr<float>();
+  float* target = gradients_.embedding_vd.mutable_data_ptr<float>();
+  const int64_t* tokens = batch.tokens_t.const_data_ptr<int64_t>();
+  for (int64_t t = 0; t < dx.size(0); ++t, source += width) {
+    float* row = target + tokens[t] * width;
+    for (int64_t i = 0; i < width; ++i) row[i] += source[i];
+  }
+}
+
+void Backbone::KeepInputOnly(BlockState& state) const {
+  if (!options_.recompute) return;
+  at::Tensor x_td = std::move(state.x_td);
+  state = BlockState();
+  state.x_td = std::move(x_td);
+}
+
+absl::Status Backbone::ForwardLayer(int64_t layer, std::span<const Prepared> batches,
+                                    ExpertProvider& experts, std::vector<at::Tensor>& x,
+                                    std::vector<BlockState>& states) {
+  const Layer& weights = layers_[static_cast<size_t>(layer)];
+  if (Sparse(layer)) PCMOE_RETURN_IF_ERROR(experts.BeginForward(layer));
+  for (size_t m = 0; m < batches.size(); ++m) {
+    x[m] = BlockForward(config_, Sparse(layer), weights.compute, rope_, batches[m].shape, x[m],
+                        states[m]);
+    if (!Sparse(layer)) continue;
+    PCMOE_RETURN_IF_ERROR(experts.Dispatch(layer, static_cast<int64_t>(m), states[m].h_td,
+                                           states[m].router.routing));
+  }
+  if (!Sparse(layer)) return absl::OkStatus();
+  for (size_t m = 0; m < batches.size(); ++m) {
+    PCMOE_ASSIGN_OR_RETURN(const at::Tensor y_td,
+                           experts.Combine(layer, static_cast<int64_t>(m)));
+    x[m] = x[m] + y_td;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
+                                     std::vector<at::Tensor>& x, BalanceLoss* balance,
+                                     std::vector<std::vector<BlockState>>* states) {
+  for (const Prepared& batch : batches) x.push_back(Embed(batch));
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    std::vector<BlockState> layer_states(batches.size());
+    PCMOE_RETURN_IF_ERROR(ForwardLayer(layer, batches, experts, x, layer_states));
+    for (BlockState& state : layer_states) {
+      if (Sparse(layer) && balance != nullptr) balance->Add(state.router);
+      KeepInputOnly(state);
+    }
+    if (states != nullptr) states->push_back(std::move(layer_states));
+  }
+  return absl::OkStatus();
+}
+
+at::Tensor Backbone::HeadBackward(const Prepared& batch, const at::Tensor& x_td, double loss_scale,
+                                  PassResult& result) {
+  at::Tensor normed = at::empty_like(x_td);
+  at::Tensor rstd_t = at::empty({x_td.size(0)}, at::kFloat);
+  kernels::RmsNorm(x_td, weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
+  HeadLoss head = HeadCrossEntropy(normed, head_, batch.labels_t, loss_scale, options_.loss_chunk,
+                                   &gradients_.head_vd);
+  result.loss_sum += head.loss_sum;
+  result.loss_tokens += CountLabels(batch.labels_t);
+  at::Tensor dx_td = at::zeros_like(x_td);
+  kernels::RmsNormBackward(head.dx_td, x_td, weights_.final_norm_d, rstd_t, dx_td,
+                           gradients_.final_norm_d);
+  return dx_td;
+}
+
+absl::Status Backbone::BackwardLayer(int64_t layer, std::span<const Prepared> batches,
+                                     ExpertProvider& experts,
+                                     const std::vector<float>& dprobability_e,
+                                     std::vector<at::Tensor>& dx, std::vector<BlockState>& states) {
+  Layer& weights = layers_[static_cast<size_t>(layer)];
+  const bool sparse = Sparse(layer);
+  if (sparse) {
+    PCMOE_RETURN_IF_ERROR(experts.BeginBackward(layer));
+    for (size_t m = 0; m < batches.size(); ++m) {
+      PCMOE_RETURN_IF_ERROR(experts.DispatchGradient(layer, static_cast<int64_t>(m), dx[m]));
+    }
+  }
+  for (size_t m = 0; m < batches.size(); ++m) {
+    if (options_.recompute) {
+      const at::Tensor x_td = states[m].x_td;
+      BlockForward(config_, sparse, weights.compute, rope_, batches[m].shape, x_td, states[m]);
+    }
+    ExpertInputGradients from_experts;
+    if (sparse) {
+      PCMOE_ASSIGN_OR_RETURN(from_experts,
+                             experts.CombineGradient(layer, static_cast<int64_t>(m)));
+    }
+    dx[m] = BlockBackward(config_, sparse, weights.compute, rope_, batches[m].shape, dx[m],
+                          from_experts, dprobability_e, states[m], weights.gradients);
+  }
+  return sparse ? experts.EndBackward(layer) : absl::OkStatus();
+}
+
+absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch> micro_batches,
+                                                     ExpertProvider& experts, double loss_scale,
+                                                     double balance_weight) {
+  experts.SetTraining(true);
+  std::vector<Prepared> batches;
+  for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
+  std::vector<at::Tensor> x;
+  std::vector<std::vector<BlockState>> states;
+  BalanceLoss balance(config_.num_experts);
+  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, x, &balance, &states));
+
+  PassResult result;
+  std::vector<at::Tensor> dx;
+  for (size_t m = 0; m < batches.size(); ++m) {
+    dx.push_back(HeadBackward(batches[m], x[m], loss_scale, result));
+    x[m] = at::Tensor();
+  }
+  result.balance_loss = balance.Value();
+  result.load_e = balance.chosen_e();
+  std::vector<float> dprobability_e = balance.Gradient();
+  for (float& value : dprobability_e) value *= static_cast<float>(balance_weight);
+  for (int64_t layer = config_.num_layers - 1; layer >= 0; --layer) {
+    PCMOE_RETURN_IF_ERROR(BackwardLayer(layer, batches, experts, dprobability_e, dx,
+                                        states[static_cast<size_t>(layer)]));
+    states.pop_back();
+  }
+  for (size_t m = 0; m < batches.size(); ++m) EmbedBackward(batches[m], dx[m]);
+  return result;
+}
+
+absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_batches,
+                                              ExpertProvider& experts) {
+  experts.SetTraining(false);
+  std::vector<Prepared> batches;
+  for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
+  std::vector<at::Tensor> x;
+  BalanceLoss balance(config_.num_experts);
+  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, x, &balance, nullptr));
+  PassResult result;
+  for (size_t m = 0; m < batches.size(); ++m) {
+    at::Tensor rstd_t = at::empty({x[m].size(0)}, at::kFloat);
+    at::Tensor normed = at::empty_like(x[m]);
+    kernels::RmsNorm(x[m], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
+    result.loss_sum += HeadCrossEntropy(normed, head_, batches[m].labels_t, 1.0,
+                                        options_.loss_chunk, nullptr)
+                           .loss_sum;
+    result.loss_tokens += CountLabels(batches[m].labels_t);
+  }
+  result.balance_loss = balance.Value();
+  result.load_e = balance.chosen_e();
+  return result;
+}
+
+absl::StatusOr<at::Tensor> Backbone::Logits(const MicroBatch& batch, ExpertProvider& experts) {
+  experts.SetTraining(false);
+  const std::vector<Prepared> batches = {Prepare(batch)};
+  std::vector<at::Tensor> x;
+  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, x, nullptr, nullptr));
+  at::Tensor rstd_t = at::empty({x[0].size(0)}, at::kFloat);
+  at::Tensor normed = at::empty_like(x[0]);
+  kernels::RmsNorm(x[0], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
+  return Linear(normed, head_).to(at::kFloat).view(
+      {batch.tokens_bs.size(0), batch.tokens_bs.size(1), -1});
+}
+
+}  // namespace pcmoe::model

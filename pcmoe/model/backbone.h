@@ -1,0 +1,101 @@
+// pcmoe/model/backbone.h: the layer-major step (DESIGN 3.1): every micro-batch through layer l before
+// layer l+1 starts, forward and backward, with the experts behind a provider.
+// Shape legend: B sequences, S length, T = B x S tokens, D hidden width, V vocabulary.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <span>
+#include <vector>
+
+#include "pcmoe/model/block.h"
+#include "pcmoe/model/expert_provider.h"
+
+namespace pcmoe::model {
+
+/// Tokens of one micro-batch.
+struct MicroBatch {
+  at::Tensor tokens_bs;  ///< int64 [B, S], in [0, V).
+  at::Tensor labels_bs;  ///< int64 [B, S]; labels[t] is the token at t; negative: no loss for it.
+  /// Per sequence, where its documents start; used when documents are isolated.
+  std::vector<std::vector<int64_t>> document_starts;
+};
+
+/// Tokens of `batch` that the loss is taken over (labels shifted by one, as transformers does).
+int64_t CountLossTokens(const MicroBatch& batch, bool isolate_documents);
+
+/// What a pass found.
+struct PassResult {
+  double loss_sum = 0;      ///< Cross entropy in nats, summed over the loss tokens.
+  int64_t loss_tokens = 0;
+  double balance_loss = 0;  ///< Of this party's tokens; K when even. 0 without sparse layers.
+  std::vector<int64_t> load_e;  ///< Choices per expert, summed over layers.
+};
+
+/// A party's backbone: fp32 master weights, gradients, and the computation. One thread calls.
+class Backbone {
+ public:
+  struct Options {
+    at::ScalarType compute_dtype = at::kFloat;  ///< kFloat or kBFloat16.
+    bool recompute = false;         ///< Keep a segment's input only; run it again in backward.
+    bool isolate_documents = false;  ///< Packed documents do not see each other.
+    int64_t loss_chunk = 1024;      ///< Rows of logits that exist at a time.
+  };
+  Backbone(const ModelConfig& config, BackboneParameters weights, Options options);
+
+  /// Call after every change of the weights.
+  void RefreshComputeWeights();
+
+  /// One forward and backward over all micro-batches (possibly none, when this party has no data);
+  /// gradients of loss_scale * sum(cross entropy) + balance_weight * balance loss are added.
+  /// An error of the provider is returned; gradients are then partial and must be Reset.
+  absl::StatusOr<PassResult> ForwardBackward(std::span<const MicroBatch> batches,
+                                             ExpertProvider& experts, double loss_scale,
+                                             double balance_weight);
+
+  /// Forward only.
+  absl::StatusOr<PassResult> Evaluate(std::span<const MicroBatch> batches, ExpertProvider& experts);
+
+  /// Forward only: fp32 logits [B, S, V].
+  absl::StatusOr<at::Tensor> Logits(const MicroBatch& batch, ExpertProvider& experts);
+
+  void ResetGradients();
+  const BackboneParameters& weights() const { return weights_; }
+  BackboneParameters& mutable_weights() { return weights_; }
+  const BackboneParameters& gradients() const { return gradients_; }
+  const Options& options() const { return options_; }
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  struct Prepared;  // a micro-batch's tokens, shifted labels and shape
+  struct Layer {
+    BlockWeights master, compute;
+    BlockGradients gradients;
+  };
+  Prepared Prepare(const MicroBatch& batch);
+  at::Tensor Embed(const Prepared& batch) const;
+  absl::Status ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
+                             std::vector<at::Tensor>& x, BalanceLoss* balance,
+                             std::vector<std::vector<BlockState>>* states);
+  absl::Status ForwardLayer(int64_t layer, std::span<const Prepared> batches,
+                            ExpertProvider& experts, std::vector<at::Tensor>& x,
+                            std::vector<BlockState>& states);
+  absl::Status BackwardLayer(int64_t layer, std::span<const Prepared> batches,
+                             ExpertProvider& experts, const std::vector<float>& dprobability_e,
+                             std::vector<at::Tensor>& dx, std::vector<BlockState>& states);
+  at::Tensor HeadBackward(const Prepared& batch, const at::Tensor& x_td, double loss_scale,
+                          PassResult& result);
+  void EmbedBackward(const Prepared& batch, const at::Tensor& dx_td);
+  void KeepInputOnly(BlockState& state) const;
+  bool Sparse(int64_t layer) const { return config_.sparse_layers[static_cast<size_t>(layer)]; }
+
+  const ModelConfig config_;
+  const Options options_;
+  BackboneParameters weights_;
+  BackboneParameters gradients_;
+  std::vector<Layer> layers_;
+  at::Tensor head_;  // compute dtype
+  RopeTable rope_;
+};
+
+}  // namespace pcmoe::model

@@ -1,0 +1,58 @@
+// pcmoe/model/step_bench.cc: whole central training steps (forward, backward, optimizer left out).
+// Arguments: 0: fp32, 1: bf16. The shape is that of the figures hf_fp32 and hf_best.
+#include <ATen/Parallel.h>
+#include <ATen/ops/randint.h>
+#include <benchmark/benchmark.h>
+
+#include "pcmoe/model/backbone.h"
+#include "pcmoe/model/local_experts.h"
+
+namespace pcmoe::model {
+namespace {
+
+ModelConfig BenchConfig() {
+  ModelConfig config;
+  config.family = Family::kOlmoe;
+  config.vocab_size = 8192;
+  config.hidden_size = 256;
+  config.num_layers = 4;
+  config.num_heads = config.num_kv_heads = 4;
+  config.head_dim = 64;
+  config.num_experts = 16;
+  config.experts_per_token = 4;
+  config.expert_size = 256;
+  config.qk_norm = ModelConfig::QkNorm::kFull;
+  config.sparse_layers.assign(4, true);
+  return config;
+}
+
+void BM_Step(benchmark::State& state) {
+  at::set_num_threads(2);
+  const at::ScalarType dtype = state.range(0) == 0 ? at::kFloat : at::kBFloat16;
+  const ModelConfig config = BenchConfig();
+  BackboneParameters weights = EmptyBackbone(config);
+  ExpertParameters experts = EmptyExperts(config, AllExperts(config));
+  Initialise(config, 1, weights);
+  Initialise(config, 1, experts);
+  Backbone backbone(config, std::move(weights), {.compute_dtype = dtype});
+  ExpertShard shard(config, std::move(experts), {.compute_dtype = dtype});
+  LocalExperts local(shard);
+  std::vector<MicroBatch> batches;
+  for (int64_t m = 0; m < state.range(1); ++m) {
+    const at::Tensor tokens = at::randint(8192, {8 / state.range(1), 256}, at::kLong);
+    batches.push_back({tokens, tokens, {}});
+  }
+  for (auto _ : state) {
+    backbone.ResetGradients();
+    shard.Reset();
+    const auto result = backbone.ForwardBackward(batches, local, 1.0 / 2040, 0.01);
+    if (!result.ok()) state.SkipWithError("step failed");
+    backbone.RefreshComputeWeights();
+    shard.RefreshComputeWeights();
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations()) * 2048);  // tokens
+}
+BENCHMARK(BM_Step)->ArgsProduct({{0, 1}, {1, 2}})->UseRealTime()->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace pcmoe::model
