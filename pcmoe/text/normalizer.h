@@ -1,0 +1,43 @@
+// pcmoe/text/normalizer.h: the "normalizer" part of tokenizer.json: text to text.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "pcmoe/text/json.h"
+#include "pcmoe/text/pattern.h"
+#include "pcmoe/text/unicode.h"
+
+namespace pcmoe::text {
+
+/// Immutable; const use is thread-safe. Does nothing when the file has none.
+class Normalizer {
+ public:
+  Normalizer() = default;
+  /// From the JSON value (null for none). Reads NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence;
+  /// INVALID_ARGUMENT naming any other type.
+  static absl::StatusOr<Normalizer> FromJson(const Json& json);
+
+  /// `text` (valid UTF-8), normalized. Errors as Pattern::Find, or when the result would be more
+  /// than 64 times as long.
+  absl::StatusOr<std::string> Apply(std::string_view text) const;
+  bool empty() const { return steps_.empty(); }
+
+ private:
+  struct PrependText {
+    std::string text;
+  };
+  struct ReplaceText {
+    Pattern pattern;
+    std::string content;
+  };
+  using Step = std::variant<NormalForm, PrependText, ReplaceText>;
+  static absl::Status Append(const Json& json, int depth, std::vector<Step>& steps);
+  static absl::StatusOr<std::string> ApplyStep(const Step& step, std::string_view text);
+
+  std::vector<Step> steps_;
+};
+
+}  // namespace pcmoe::text
