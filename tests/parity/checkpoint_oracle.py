@@ -51,6 +51,7 @@ def make(out, variant):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
     if sys.argv[1] == "check":
         for argument in sys.argv[2:]:
             check(argument)
