@@ -136,33 +136,35 @@ void Backbone::KeepInputOnly(BlockState& state) const {
 }
 
 absl::Status Backbone::ForwardLayer(int64_t layer, std::span<const Prepared> batches,
-                                    ExpertProvider& experts, std::vector<at::Tensor>& x,
-                                    std::vector<BlockState>& states) {
+                                    ExpertProvider& experts, int64_t first_micro_batch,
+                                    std::vector<at::Tensor>& x, std::vector<BlockState>& states) {
   const Layer& weights = layers_[static_cast<size_t>(layer)];
   if (Sparse(layer)) PCMOE_RETURN_IF_ERROR(experts.BeginForward(layer));
   for (size_t m = 0; m < batches.size(); ++m) {
     x[m] = BlockForward(config_, Sparse(layer), weights.compute, rope_, batches[m].shape, x[m],
                         states[m]);
     if (!Sparse(layer)) continue;
-    PCMOE_RETURN_IF_ERROR(experts.Dispatch(layer, static_cast<int64_t>(m), states[m].h_td,
-                                           states[m].router.routing));
+    PCMOE_RETURN_IF_ERROR(experts.Dispatch(layer, first_micro_batch + static_cast<int64_t>(m),
+                                           states[m].h_td, states[m].router.routing));
   }
   if (!Sparse(layer)) return absl::OkStatus();
   for (size_t m = 0; m < batches.size(); ++m) {
-    PCMOE_ASSIGN_OR_RETURN(const at::Tensor y_td,
-                           experts.Combine(layer, static_cast<int64_t>(m)));
+    PCMOE_ASSIGN_OR_RETURN(
+        const at::Tensor y_td,
+        experts.Combine(layer, first_micro_batch + static_cast<int64_t>(m)));
     x[m] = x[m] + y_td;
   }
   return absl::OkStatus();
 }
 
 absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
-                                     std::vector<at::Tensor>& x, BalanceLoss* balance,
+                                     int64_t first_micro_batch, std::vector<at::Tensor>& x, BalanceLoss* balance,
                                      std::vector<std::vector<BlockState>>* states) {
   for (const Prepared& batch : batches) x.push_back(Embed(batch));
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     std::vector<BlockState> layer_states(batches.size());
-    PCMOE_RETURN_IF_ERROR(ForwardLayer(layer, batches, experts, x, layer_states));
+    PCMOE_RETURN_IF_ERROR(ForwardLayer(layer, batches, experts, first_micro_batch, x,
+                                       layer_states));
     for (BlockState& state : layer_states) {
       if (Sparse(layer) && balance != nullptr) balance->Add(state.router);
       KeepInputOnly(state);
@@ -218,13 +220,12 @@ absl::Status Backbone::BackwardLayer(int64_t layer, std::span<const Prepared> ba
 absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch> micro_batches,
                                                      ExpertProvider& experts, double loss_scale,
                                                      double balance_weight) {
-  experts.SetTraining(true);
   std::vector<Prepared> batches;
   for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
   std::vector<at::Tensor> x;
   std::vector<std::vector<BlockState>> states;
   BalanceLoss balance(config_.num_experts);
-  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, x, &balance, &states));
+  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, 0, x, &balance, &states));
 
   PassResult result;
   std::vector<at::Tensor> dx;
@@ -246,13 +247,12 @@ absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch>
 }
 
 absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_batches,
-                                              ExpertProvider& experts) {
-  experts.SetTraining(false);
+                                              ExpertProvider& experts, int64_t first_micro_batch) {
   std::vector<Prepared> batches;
   for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
   std::vector<at::Tensor> x;
   BalanceLoss balance(config_.num_experts);
-  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, x, &balance, nullptr));
+  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, first_micro_batch, x, &balance, nullptr));
   PassResult result;
   for (size_t m = 0; m < batches.size(); ++m) {
     at::Tensor rstd_t = at::empty({x[m].size(0)}, at::kFloat);
@@ -269,10 +269,9 @@ absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_
 }
 
 absl::StatusOr<at::Tensor> Backbone::Logits(const MicroBatch& batch, ExpertProvider& experts) {
-  experts.SetTraining(false);
   const std::vector<Prepared> batches = {Prepare(batch)};
   std::vector<at::Tensor> x;
-  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, x, nullptr, nullptr));
+  PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, 0, x, nullptr, nullptr));
   at::Tensor rstd_t = at::empty({x[0].size(0)}, at::kFloat);
   at::Tensor normed = at::empty_like(x[0]);
   kernels::RmsNorm(x[0], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);

@@ -48,15 +48,18 @@ class Backbone {
 
   /// One forward and backward over all micro-batches (possibly none, when this party has no data);
   /// gradients of loss_scale * sum(cross entropy) + balance_weight * balance loss are added.
-  /// An error of the provider is returned; gradients are then partial and must be Reset.
+  /// Within a pass of `experts` begun with training true. An error of the provider is returned;
+  /// gradients are then partial and must be Reset.
   absl::StatusOr<PassResult> ForwardBackward(std::span<const MicroBatch> batches,
                                              ExpertProvider& experts, double loss_scale,
                                              double balance_weight);
 
-  /// Forward only.
-  absl::StatusOr<PassResult> Evaluate(std::span<const MicroBatch> batches, ExpertProvider& experts);
+  /// Forward only, within a pass begun with training false; the provider sees the micro-batches under
+  /// numbers from `first_micro_batch` on, so that a long evaluation can be cut into pieces.
+  absl::StatusOr<PassResult> Evaluate(std::span<const MicroBatch> batches, ExpertProvider& experts,
+                                      int64_t first_micro_batch = 0);
 
-  /// Forward only: fp32 logits [B, S, V].
+  /// Forward only, likewise: fp32 logits [B, S, V].
   absl::StatusOr<at::Tensor> Logits(const MicroBatch& batch, ExpertProvider& experts);
 
   void ResetGradients();
@@ -75,11 +78,12 @@ class Backbone {
   Prepared Prepare(const MicroBatch& batch);
   at::Tensor Embed(const Prepared& batch) const;
   absl::Status ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
-                             std::vector<at::Tensor>& x, BalanceLoss* balance,
+                             int64_t first_micro_batch, std::vector<at::Tensor>& x,
+                             BalanceLoss* balance,
                              std::vector<std::vector<BlockState>>* states);
   absl::Status ForwardLayer(int64_t layer, std::span<const Prepared> batches,
-                            ExpertProvider& experts, std::vector<at::Tensor>& x,
-                            std::vector<BlockState>& states);
+                            ExpertProvider& experts, int64_t first_micro_batch,
+                            std::vector<at::Tensor>& x, std::vector<BlockState>& states);
   absl::Status BackwardLayer(int64_t layer, std::span<const Prepared> batches,
                              ExpertProvider& experts, const std::vector<float>& dprobability_e,
                              std::vector<at::Tensor>& dx, std::vector<BlockState>& states);

@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "pcmoe/base/status.h"
 
 namespace pcmoe::model {
@@ -21,9 +23,10 @@ struct ExpertInputGradients {
 };
 
 /// Computes y = sum_k weight_k * expert_k(h) for the tokens of this party, layer by layer, and the
-/// gradients; the model cannot tell where. A layer's calls are: BeginForward, Dispatch for every
-/// micro-batch in ascending order, Combine for every micro-batch in ascending order; then, layers
-/// descending, the same with BeginBackward, DispatchGradient, CombineGradient, and EndBackward.
+/// gradients; the model cannot tell where. A pass is BeginPass, its layers, FinishPass. A layer's
+/// calls are BeginForward, Dispatch for every micro-batch in ascending order, Combine for every
+/// micro-batch in ascending order; then, layers descending, the same with BeginBackward,
+/// DispatchGradient, CombineGradient, and EndBackward.
 /// Between a Dispatch and its Combine the caller may compute something else. One thread.
 class ExpertProvider {
  public:
@@ -40,8 +43,14 @@ class ExpertProvider {
                                                                int64_t micro_batch) = 0;
   /// The gradients of the layer's experts, summed over the step, are complete when this returns.
   virtual absl::Status EndBackward(int64_t layer) = 0;
-  /// Forward only (evaluation): nothing is kept for backward between Begin/EndEvaluation.
-  virtual void SetTraining(bool training) = 0;
+
+  /// A pass over all layers starts. `micro_batches_p`: how many every party brings, by party; in
+  /// evaluation (`training` false) nothing is kept for backward, gradients stay as they are.
+  virtual absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) = 0;
+  /// The pass is over for everybody: all gradients of the experts here are complete.
+  virtual absl::Status FinishPass() = 0;
+  /// Forgets a pass that was given up.
+  virtual void Reset() = 0;
 };
 
 }  // namespace pcmoe::model

@@ -140,9 +140,12 @@ void CrossEntropy(at::Tensor& logits_rv, const at::Tensor& labels_r, double scal
   });
 }
 
-bool AllFinite(const at::Tensor& x) {
-  if (x.numel() == 0) return true;
-  return LoopsFor(x).all_finite(x.const_data_ptr(), x.numel());
+void ScatterAdd(const at::Tensor& rows_rd, const at::Tensor& index_r, at::Tensor& target_td) {
+  const int64_t width = rows_rd.size(-1);
+  at::parallel_for(0, index_r.size(0), Grain(width), [&](int64_t begin, int64_t end) {
+    LoopsFor(rows_rd).scatter_add(RowAt(rows_rd, begin), index_r.const_data_ptr<int64_t>() + begin,
+                                  end - begin, width, target_td.mutable_data_ptr());
+  });
 }
 
 }  // namespace pcmoe::model::kernels

@@ -42,7 +42,7 @@ void GatherSum(const at::Tensor& in_nd, const at::Tensor& offsets_r1, const at::
 /// replaced by scale * (softmax - onehot).
 void CrossEntropy(at::Tensor& logits_rv, const at::Tensor& labels_r, double scale,
                   at::Tensor& loss_r);
-/// False when any element is infinite or NaN. Any dense float or bfloat16 tensor.
-bool AllFinite(const at::Tensor& x);
+/// target[index[i]] += rows[i]; the indices (int64) are distinct.
+void ScatterAdd(const at::Tensor& rows_rd, const at::Tensor& index_r, at::Tensor& target_td);
 
 }  // namespace pcmoe::model::kernels

@@ -24,8 +24,8 @@ struct Loops {
                      int64_t width, void* out);
   void (*cross_entropy)(void* logits_to_gradient, const int64_t* labels, float scale, int64_t rows,
                         int64_t width, float* loss);
-  bool (*all_finite)(const void* x, int64_t count);
-  void (*scale_rows)(const void* in, const float* scale, int64_t rows, int64_t width, void* out);
+  void (*scatter_add)(const void* rows, const int64_t* index, int64_t rows_count, int64_t width,
+                      void* target);
 };
 
 struct Table {

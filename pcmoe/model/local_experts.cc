@@ -41,6 +41,19 @@ LocalExperts::LocalExperts(ExpertShard& shard, int party) : shard_(shard), party
   std::iota(identity_.begin(), identity_.end(), 0);
 }
 
+absl::Status LocalExperts::BeginPass(const std::vector<int64_t>&, bool training) {
+  training_ = training;
+  Reset();
+  if (training && owns_shard_) shard_.Reset();
+  return absl::OkStatus();
+}
+
+void LocalExperts::Reset() {
+  routing_.clear();
+  outputs_.clear();
+  gradients_.clear();
+}
+
 absl::Status LocalExperts::BeginForward(int64_t) {
   outputs_.clear();
   return absl::OkStatus();
@@ -83,7 +96,7 @@ absl::StatusOr<ExpertInputGradients> LocalExperts::CombineGradient(int64_t, int6
 }
 
 absl::Status LocalExperts::EndBackward(int64_t layer) {
-  if (finishes_layers_) shard_.FinishLayer(layer);
+  if (owns_shard_) shard_.FinishLayer(layer);
   return absl::OkStatus();
 }
 

@@ -30,15 +30,17 @@ class LocalExperts final : public ExpertProvider {
                                 const at::Tensor& dy_td) override;
   absl::StatusOr<ExpertInputGradients> CombineGradient(int64_t layer, int64_t micro_batch) override;
   absl::Status EndBackward(int64_t layer) override;
-  void SetTraining(bool training) override { training_ = training; }
-  /// False: EndBackward leaves FinishLayer to somebody else (several parties share the shard).
-  void SetFinishesLayers(bool finishes) { finishes_layers_ = finishes; }
+  absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) override;
+  absl::Status FinishPass() override { return absl::OkStatus(); }
+  void Reset() override;
+  /// False: several parties share the shard; its owner resets it and finishes its layers.
+  void SetOwnsShard(bool owns) { owns_shard_ = owns; }
 
  private:
   ExpertShard& shard_;
   const int party_;
   bool training_ = true;
-  bool finishes_layers_ = true;
+  bool owns_shard_ = true;
   std::vector<int32_t> identity_;  // global id = local index
   std::map<std::pair<int64_t, int64_t>, Routing> routing_;
   std::map<int64_t, at::Tensor> outputs_;  // by micro-batch

@@ -44,9 +44,9 @@ void BM_Step(benchmark::State& state) {
   }
   for (auto _ : state) {
     backbone.ResetGradients();
-    shard.Reset();
+    const absl::Status begun = local.BeginPass({state.range(1)}, true);
     const auto result = backbone.ForwardBackward(batches, local, 1.0 / 2040, 0.01);
-    if (!result.ok()) state.SkipWithError("step failed");
+    if (!begun.ok() || !result.ok()) state.SkipWithError("step failed");
     backbone.RefreshComputeWeights();
     shard.RefreshComputeWeights();
   }
