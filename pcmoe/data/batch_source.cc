@@ -55,7 +55,7 @@ void BatchSource::Shuffle() {
 
 std::vector<const Sequence*> BatchSource::Next(int64_t count) {
   std::vector<const Sequence*> batch;
-  if (sequences_.empty()) return batch;
+  if (sequences_.empty() || count <= 0) return batch;
   batch.reserve(count);
   for (int64_t i = 0; i < count; ++i) {
     if (cursor_.position == size()) {

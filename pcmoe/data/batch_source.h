@@ -22,8 +22,8 @@ struct Cursor {
   bool operator==(const Cursor&) const = default;
 };
 
-/// Gives sequences out for training. The order of an epoch depends on (seed, epoch) and the number of
-/// sequences alone. Const use is thread-safe.
+/// Gives sequences out for training. The order of an epoch depends on (seed, epoch) and the number
+/// of sequences alone. Const use is thread-safe.
 class BatchSource {
  public:
   /// `sequences` may be empty: a party without data.

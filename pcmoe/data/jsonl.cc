@@ -23,8 +23,8 @@ absl::StatusOr<JsonlReader> JsonlReader::Open(const std::filesystem::path& path,
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path.string(), ": cannot open: ", std::generic_category().message(errno)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path.string(), ": cannot open: ", std::generic_category().message(errno)));
   }
   return JsonlReader(path, std::move(options), std::move(file));
 }

@@ -13,8 +13,8 @@ namespace pcmoe::data {
 
 /// What a JSONL file looks like.
 struct JsonlOptions {
-  std::string column = "text";                       ///< The key whose string is the document.
-  uint64_t max_line_bytes = uint64_t{64} << 20;      ///< Longer lines are an error.
+  std::string column = "text";                   ///< The key whose string is the document.
+  uint64_t max_line_bytes = uint64_t{64} << 20;  ///< Longer lines are an error.
 };
 
 /// Reads a file line by line, so that its size does not matter. Lines of white space are skipped,

@@ -52,9 +52,10 @@ std::vector<Sequence> Packer::Finish() && {
   return std::move(done_);
 }
 
-absl::StatusOr<std::vector<Sequence>> LoadSequences(
-    const std::vector<std::filesystem::path>& files, const text::Tokenizer& tokenizer,
-    const PackOptions& options, const std::string& column) {
+absl::StatusOr<std::vector<Sequence>> LoadSequences(const std::vector<std::filesystem::path>& files,
+                                                    const text::Tokenizer& tokenizer,
+                                                    const PackOptions& options,
+                                                    const std::string& column) {
   PCMOE_ASSIGN_OR_RETURN(Packer packer, Packer::Create(options));
   for (const std::filesystem::path& file : files) {
     PCMOE_ASSIGN_OR_RETURN(JsonlReader reader, JsonlReader::Open(file, {.column = column}));

@@ -18,8 +18,8 @@ inline constexpr int32_t kIgnoredLabel = -100;
 
 /// One row of a batch.
 struct Sequence {
-  std::vector<int32_t> tokens;           ///< S token ids.
-  std::vector<int32_t> labels;           ///< S: the token itself (the loss shifts), or kIgnoredLabel.
+  std::vector<int32_t> tokens;  ///< S token ids.
+  std::vector<int32_t> labels;  ///< S: the token itself (the loss shifts), or kIgnoredLabel.
   std::vector<int32_t> document_starts;  ///< Ascending offsets in [0, S) where a document (or the
                                          ///< rest of one, or the padding) begins; the first is 0.
 
@@ -31,11 +31,11 @@ enum class LastSequence { kPad, kDrop };
 
 /// How documents are packed.
 struct PackOptions {
-  int32_t sequence_length = 0;              ///< S; at least 2.
-  int32_t eos_id = -1;                      ///< Put after every document; -1 puts nothing.
-  LastSequence last = LastSequence::kPad;   ///< Padding has the token pad_id and no label.
+  int32_t sequence_length = 0;             ///< S; at least 2.
+  int32_t eos_id = -1;                     ///< Put after every document; -1 puts nothing.
+  LastSequence last = LastSequence::kPad;  ///< Padding has the token pad_id and no label.
   int32_t pad_id = 0;
-  bool add_special_tokens = false;          ///< Let the tokenizer's post-processor add its own, too.
+  bool add_special_tokens = false;  ///< Let the tokenizer's post-processor add its own, too.
 };
 
 /// Takes documents one by one and gives out full sequences. Not thread-safe.
@@ -60,8 +60,9 @@ class Packer {
 
 /// Reads, tokenises and packs files in the given order. No files, or files without documents, give
 /// no sequences. Errors name file and line. The texts are never all in memory, the tokens are.
-absl::StatusOr<std::vector<Sequence>> LoadSequences(
-    const std::vector<std::filesystem::path>& files, const text::Tokenizer& tokenizer,
-    const PackOptions& options, const std::string& column = "text");
+absl::StatusOr<std::vector<Sequence>> LoadSequences(const std::vector<std::filesystem::path>& files,
+                                                    const text::Tokenizer& tokenizer,
+                                                    const PackOptions& options,
+                                                    const std::string& column = "text");
 
 }  // namespace pcmoe::data

@@ -14,8 +14,8 @@ namespace pcmoe::text {
 /// One entry of "added_tokens"; fields as in tokenizer.json.
 struct AddedToken {
   int32_t id = -1;
-  std::string content;      ///< As the file has it.
-  std::string normalized;   ///< What is looked for in normalized text, when `is_normalized`.
+  std::string content;     ///< As the file has it.
+  std::string normalized;  ///< What is looked for in normalized text, when `is_normalized`.
   bool single_word = false;
   bool lstrip = false;
   bool rstrip = false;

@@ -97,8 +97,9 @@ absl::Status Bpe::AddMerges(const Merges& merges) {
 // Before "▁" the text can be cut wherever no merged token joins the character before it to a "▁".
 void Bpe::FindCuts(const Merges& merges) {
   // Where characters can vanish, those beside a cut are not those that merge.
-  const bool keeps_all = options_.has_unk || (options_.byte_fallback &&
-      std::find(byte_ids_.begin(), byte_ids_.end(), -1) == byte_ids_.end());
+  const bool keeps_all =
+      options_.has_unk || (options_.byte_fallback &&
+                           std::find(byte_ids_.begin(), byte_ids_.end(), -1) == byte_ids_.end());
   can_cut_ = keeps_all && !options_.ignore_merges && options_.continuing_subword_prefix.empty() &&
              options_.end_of_word_suffix.empty() && TokenToId(kSpaceMark) >= 0;
   const auto is_special = [&](const std::string& part) {
@@ -110,7 +111,8 @@ void Bpe::FindCuts(const Merges& merges) {
     if (is_special(left) || is_special(right)) can_cut_ = false;
     if (!can_cut_) return;
     const std::string& token = tokens_[TokenToId(absl::StrCat(left, right))];
-    for (size_t at = token.find(kSpaceMark, 1); at != token.npos; at = token.find(kSpaceMark, at + 1)) {
+    for (size_t at = token.find(kSpaceMark, 1); at != token.npos;
+         at = token.find(kSpaceMark, at + 1)) {
       joined_to_space_[CharacterBefore(token, at)] = true;
     }
   }
@@ -142,7 +144,8 @@ void Bpe::Encode(std::string_view word, BpeScratch& scratch, std::vector<int32_t
 void Bpe::EncodeUncut(std::string_view text, BpeScratch& scratch, std::vector<int32_t>& ids) const {
   size_t begin = 0;
   if (can_cut_) {
-    for (size_t at = text.find(kSpaceMark, 1); at != text.npos; at = text.find(kSpaceMark, at + 1)) {
+    for (size_t at = text.find(kSpaceMark, 1); at != text.npos;
+         at = text.find(kSpaceMark, at + 1)) {
       if (joined_to_space_.contains(CharacterBefore(text, at))) continue;
       Encode(text.substr(begin, at - begin), scratch, ids);
       begin = at;

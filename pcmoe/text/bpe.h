@@ -98,10 +98,10 @@ class Bpe {
   void EncodeUncached(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& ids) const;
 
   BpeOptions options_;
-  std::vector<std::string> tokens_;  // By id; holes are empty and not in ids_.
+  std::vector<std::string> tokens_;                     // By id; holes are empty and not in ids_.
   absl::flat_hash_map<std::string_view, int32_t> ids_;  // Views of tokens_.
   absl::flat_hash_map<uint64_t, Merge> merges_;
-  std::array<int32_t, 256> byte_ids_{};    // "<0x41>" and so on; -1 where there is none.
+  std::array<int32_t, 256> byte_ids_{};     // "<0x41>" and so on; -1 where there is none.
   std::array<int32_t, 0x200> short_ids_{};  // Of one-character tokens, as byte-level BPE needs.
   int32_t unk_id_ = -1;
   bool can_cut_ = false;

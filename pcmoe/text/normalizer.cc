@@ -27,30 +27,31 @@ absl::Status Normalizer::Append(const Json& json, int depth, std::vector<Step>& 
     return absl::OkStatus();
   }
   if (steps.size() >= kMaxSteps) return absl::InvalidArgumentError("there are too many steps");
-  if (type == "NFC") {
-    steps.emplace_back(NormalForm::kNfc);
-  } else if (type == "NFD") {
-    steps.emplace_back(NormalForm::kNfd);
-  } else if (type == "NFKC") {
-    steps.emplace_back(NormalForm::kNfkc);
-  } else if (type == "NFKD") {
-    steps.emplace_back(NormalForm::kNfkd);
-  } else if (type == "Prepend") {
+  PCMOE_ASSIGN_OR_RETURN(Step step, StepFromJson(type, json));
+  steps.push_back(std::move(step));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Normalizer::Step> Normalizer::StepFromJson(const std::string& type,
+                                                          const Json& json) {
+  if (type == "NFC") return Step(NormalForm::kNfc);
+  if (type == "NFD") return Step(NormalForm::kNfd);
+  if (type == "NFKC") return Step(NormalForm::kNfkc);
+  if (type == "NFKD") return Step(NormalForm::kNfkd);
+  if (type == "Prepend") {
     PCMOE_ASSIGN_OR_RETURN(std::string text, StringField(json, "prepend"));
-    steps.emplace_back(PrependText{std::move(text)});
-  } else if (type == "Replace") {
+    return Step(PrependText{std::move(text)});
+  }
+  if (type == "Replace") {
     PCMOE_ASSIGN_OR_RETURN(PatternText text, PatternField(json));
     PCMOE_ASSIGN_OR_RETURN(std::string content, StringField(json, "content"));
     if (!text.regex) {
-      steps.emplace_back(ReplaceText{Pattern::Literal(std::move(text.text)), std::move(content)});
-    } else {
-      PCMOE_ASSIGN_OR_RETURN(Pattern pattern, Pattern::Regex(text.text));
-      steps.emplace_back(ReplaceText{std::move(pattern), std::move(content)});
+      return Step(ReplaceText{Pattern::Literal(std::move(text.text)), std::move(content)});
     }
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat("the type '", type, "' is not supported"));
+    PCMOE_ASSIGN_OR_RETURN(Pattern pattern, Pattern::Regex(text.text));
+    return Step(ReplaceText{std::move(pattern), std::move(content)});
   }
-  return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the type '", type, "' is not supported"));
 }
 
 absl::StatusOr<std::string> Normalizer::ApplyStep(const Step& step, std::string_view text) {

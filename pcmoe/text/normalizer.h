@@ -16,8 +16,8 @@ namespace pcmoe::text {
 class Normalizer {
  public:
   Normalizer() = default;
-  /// From the JSON value (null for none). Reads NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence;
-  /// INVALID_ARGUMENT naming any other type.
+  /// From the JSON value (null for none). Reads NFC, NFD, NFKC, NFKD, Prepend, Replace and
+  /// Sequence; INVALID_ARGUMENT naming any other type.
   static absl::StatusOr<Normalizer> FromJson(const Json& json);
 
   /// `text` (valid UTF-8), normalized. Errors as Pattern::Find, or when the result would be more
@@ -35,6 +35,7 @@ class Normalizer {
   };
   using Step = std::variant<NormalForm, PrependText, ReplaceText>;
   static absl::Status Append(const Json& json, int depth, std::vector<Step>& steps);
+  static absl::StatusOr<Step> StepFromJson(const std::string& type, const Json& json);
   static absl::StatusOr<std::string> ApplyStep(const Step& step, std::string_view text);
 
   std::vector<Step> steps_;

@@ -93,8 +93,8 @@ absl::Status Pattern::FindRegex(std::string_view text, std::vector<Match>& out) 
                                   text.size(), at, PCRE2_NO_UTF_CHECK, data.get(), context.get());
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the tokenizer's regular expression fails on this text: ", ErrorText(found)));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the tokenizer's regular expression fails on this text: ", ErrorText(found)));
     }
     // \K can move the start behind the end, or before what has been given out.
     const size_t begin = bounds[0];
@@ -142,10 +142,9 @@ std::vector<Match> Arrange(std::vector<Match> matches, SplitBehavior behavior) {
     return {out.rbegin(), out.rend()};
   }
   for (const Match& match : matches) {
-    const bool join = behavior == SplitBehavior::kContiguous ? match.is_match == previous
-                      : behavior == SplitBehavior::kMergedWithPrevious
-                          ? match.is_match && !previous
-                          : false;
+    const bool join = behavior == SplitBehavior::kContiguous           ? match.is_match == previous
+                      : behavior == SplitBehavior::kMergedWithPrevious ? match.is_match && !previous
+                                                                       : false;
     if (join && !out.empty()) {
       out.back().end = match.end;
     } else {

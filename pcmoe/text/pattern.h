@@ -1,4 +1,5 @@
-// pcmoe/text/pattern.h: what a text is split at: a literal, a regular expression, a character class.
+// pcmoe/text/pattern.h: what a text is split at: a literal, a regular expression, a character
+// class.
 #pragma once
 
 #include <cstdint>

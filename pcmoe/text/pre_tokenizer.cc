@@ -122,8 +122,9 @@ absl::StatusOr<PreTokenizer::Step> PreTokenizer::MetaspaceFromJson(const Json& j
   if (scheme != "always" && scheme != "first" && scheme != "never") {
     return absl::InvalidArgumentError("'prepend_scheme' is not always, first or never");
   }
-  step.prepend = scheme == "always" ? Prepend::kAlways
-                 : scheme == "first" ? Prepend::kFirst : Prepend::kNever;
+  step.prepend = scheme == "always"  ? Prepend::kAlways
+                 : scheme == "first" ? Prepend::kFirst
+                                     : Prepend::kNever;
   PCMOE_ASSIGN_OR_RETURN(const bool split, BoolField(json, "split", true));
   if (split) step.pattern = Pattern::Literal(step.replacement);
   return step;
@@ -144,38 +145,72 @@ absl::Status PreTokenizer::Append(const Json& json, int depth, std::vector<Step>
   if (type == "Sequence") {
     const Json& parts = FieldOf(json, "pretokenizers");
     if (!parts.is_array() || depth >= kMaxNesting) {
-      return absl::InvalidArgumentError("a Sequence has no list 'pretokenizers', or nests too deep");
+      return absl::InvalidArgumentError(
+          "a Sequence has no list 'pretokenizers', or nests too deep");
     }
     for (const Json& part : parts) PCMOE_RETURN_IF_ERROR(Append(part, depth + 1, steps));
     return absl::OkStatus();
   }
   if (steps.size() >= kMaxSteps) return absl::InvalidArgumentError("there are too many steps");
-  if (type == "ByteLevel") {
-    PCMOE_ASSIGN_OR_RETURN(Step step, ByteLevelFromJson(json));
-    steps.push_back(std::move(step));
-  } else if (type == "Split") {
-    PCMOE_ASSIGN_OR_RETURN(Step step, SplitFromJson(json));
-    steps.push_back(std::move(step));
-  } else if (type == "Metaspace") {
-    PCMOE_ASSIGN_OR_RETURN(Step step, MetaspaceFromJson(json));
-    steps.push_back(std::move(step));
-  } else if (type == "Digits") {
+  PCMOE_ASSIGN_OR_RETURN(Step step, StepFromJson(type, json));
+  steps.push_back(std::move(step));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PreTokenizer::Step> PreTokenizer::StepFromJson(const std::string& type,
+                                                              const Json& json) {
+  if (type == "ByteLevel") return ByteLevelFromJson(json);
+  if (type == "Split") return SplitFromJson(json);
+  if (type == "Metaspace") return MetaspaceFromJson(json);
+  if (type == "Digits") {
     PCMOE_ASSIGN_OR_RETURN(const bool each, BoolField(json, "individual_digits", false));
-    steps.emplace_back(SplitStep{Pattern::Class(&IsNumeric),
-                                 each ? SplitBehavior::kIsolated : SplitBehavior::kContiguous,
-                                 false});
-  } else if (type == "Punctuation") {
+    const SplitBehavior behavior = each ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
+    return Step(SplitStep{Pattern::Class(&IsNumeric), behavior, false});
+  }
+  if (type == "Punctuation") {
     SplitBehavior behavior = SplitBehavior::kIsolated;
     if (!FieldOf(json, "behavior").is_null()) {
       PCMOE_ASSIGN_OR_RETURN(behavior, BehaviorField(json));
     }
-    steps.emplace_back(SplitStep{Pattern::Class(&IsPunctuation), behavior, false});
-  } else if (type == "WhitespaceSplit") {
-    steps.emplace_back(SplitStep{Pattern::Class(&IsWhitespace), SplitBehavior::kRemoved, false});
-  } else {
-    return absl::InvalidArgumentError(absl::StrCat("the type '", type, "' is not supported"));
+    return Step(SplitStep{Pattern::Class(&IsPunctuation), behavior, false});
   }
+  if (type == "WhitespaceSplit") {
+    return Step(SplitStep{Pattern::Class(&IsWhitespace), SplitBehavior::kRemoved, false});
+  }
+  return absl::InvalidArgumentError(absl::StrCat("the type '", type, "' is not supported"));
+}
+
+absl::Status PreTokenizer::Run(const ByteLevelStep& step, PieceText& pieces) {
+  if (step.add_prefix_space) {
+    Rewrite(pieces, [](const Piece&, std::string_view text, std::string& out) {
+      if (text.front() != ' ') out.push_back(' ');
+      out += text;
+    });
+  }
+  if (step.pattern) {
+    PCMOE_RETURN_IF_ERROR(Split(pieces, *step.pattern, SplitBehavior::kIsolated, false));
+  }
+  MapBytes(pieces);
   return absl::OkStatus();
+}
+
+absl::Status PreTokenizer::Run(const MetaspaceStep& step, PieceText& pieces) {
+  Rewrite(pieces, [&](const Piece& piece, std::string_view text, std::string& out) {
+    const bool prepend =
+        step.prepend == Prepend::kAlways || (step.prepend == Prepend::kFirst && piece.at_start);
+    if (prepend && text.front() != ' ' && !text.starts_with(step.replacement)) {
+      out += step.replacement;
+    }
+    for (const char c : text) {
+      if (c == ' ') {
+        out += step.replacement;
+      } else {
+        out.push_back(c);
+      }
+    }
+  });
+  if (!step.pattern) return absl::OkStatus();
+  return Split(pieces, *step.pattern, SplitBehavior::kMergedWithNext, false);
 }
 
 absl::Status PreTokenizer::Apply(PieceText& pieces) const {
@@ -183,35 +218,9 @@ absl::Status PreTokenizer::Apply(PieceText& pieces) const {
     if (const auto* split = std::get_if<SplitStep>(&step)) {
       PCMOE_RETURN_IF_ERROR(Split(pieces, split->pattern, split->behavior, split->invert));
     } else if (const auto* bytes = std::get_if<ByteLevelStep>(&step)) {
-      if (bytes->add_prefix_space) {
-        Rewrite(pieces, [](const Piece&, std::string_view text, std::string& out) {
-          if (text.front() != ' ') out.push_back(' ');
-          out += text;
-        });
-      }
-      if (bytes->pattern) {
-        PCMOE_RETURN_IF_ERROR(Split(pieces, *bytes->pattern, SplitBehavior::kIsolated, false));
-      }
-      MapBytes(pieces);
+      PCMOE_RETURN_IF_ERROR(Run(*bytes, pieces));
     } else {
-      const auto& meta = std::get<MetaspaceStep>(step);
-      Rewrite(pieces, [&](const Piece& piece, std::string_view text, std::string& out) {
-        const bool prepend = meta.prepend == Prepend::kAlways ||
-                             (meta.prepend == Prepend::kFirst && piece.at_start);
-        if (prepend && text.front() != ' ' && !text.starts_with(meta.replacement)) {
-          out += meta.replacement;
-        }
-        for (const char c : text) {
-          if (c == ' ') {
-            out += meta.replacement;
-          } else {
-            out.push_back(c);
-          }
-        }
-      });
-      if (meta.pattern) {
-        PCMOE_RETURN_IF_ERROR(Split(pieces, *meta.pattern, SplitBehavior::kMergedWithNext, false));
-      }
+      PCMOE_RETURN_IF_ERROR(Run(std::get<MetaspaceStep>(step), pieces));
     }
   }
   return absl::OkStatus();

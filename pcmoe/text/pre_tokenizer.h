@@ -48,9 +48,13 @@ class PreTokenizer {
   using Step = std::variant<SplitStep, ByteLevelStep, MetaspaceStep>;
 
   static absl::Status Append(const Json& json, int depth, std::vector<Step>& steps);
+  static absl::StatusOr<Step> StepFromJson(const std::string& type, const Json& json);
   static absl::StatusOr<Step> SplitFromJson(const Json& json);
   static absl::StatusOr<Step> MetaspaceFromJson(const Json& json);
   static absl::StatusOr<Step> ByteLevelFromJson(const Json& json);
+
+  static absl::Status Run(const ByteLevelStep& step, PieceText& pieces);
+  static absl::Status Run(const MetaspaceStep& step, PieceText& pieces);
 
   std::vector<Step> steps_;
 };

@@ -110,7 +110,8 @@ class Translator {
       name.remove_prefix(1);
     }
     constexpr std::string_view kMajor = "LNMPSZC";
-    const bool category = !name.empty() && name.size() <= 2 && kMajor.find(name[0]) != kMajor.npos &&
+    const bool category = !name.empty() && name.size() <= 2 &&
+                          kMajor.find(name[0]) != kMajor.npos &&
                           (name.size() == 1 || absl::ascii_islower(name[1]));
     if (category) return AppendMembers(Category(name), negated);
     for (const char c : name) {
@@ -124,11 +125,20 @@ class Translator {
     const char c = in_[at_ + 1];
     at_ += 2;
     switch (c) {
-      case 's': case 'S': return AppendMembers(std::string(kWhitespace), c == 'S');
-      case 'w': case 'W': return AppendMembers(WordCharacters(), c == 'W');
-      case 'd': case 'D': return AppendMembers(Category("Nd"), c == 'D');
-      case 'p': case 'P': return Property(c == 'P');
-      default: break;
+      case 's':
+      case 'S':
+        return AppendMembers(std::string(kWhitespace), c == 'S');
+      case 'w':
+      case 'W':
+        return AppendMembers(WordCharacters(), c == 'W');
+      case 'd':
+      case 'D':
+        return AppendMembers(Category("Nd"), c == 'D');
+      case 'p':
+      case 'P':
+        return Property(c == 'P');
+      default:
+        break;
     }
     constexpr std::string_view kSame = "nrtfaex0";
     const bool literal = !absl::ascii_isalnum(c);

@@ -143,8 +143,8 @@ absl::StatusOr<PieceText> Tokenizer::Parts::Prepare(std::string_view utf8) const
     out.text += text;
     for (const AddedTokenFinder::Stretch& inner : normalized_finder.Find(text)) {
       const int32_t id = inner.token == nullptr ? -1 : inner.token->id;
-      out.pieces.push_back({offset + inner.begin, offset + inner.end, id,
-                            stretch.begin == 0 && inner.begin == 0});
+      out.pieces.push_back(
+          {offset + inner.begin, offset + inner.end, id, stretch.begin == 0 && inner.begin == 0});
     }
   }
   if (out.text.size() > kMaxWordBytes / 4) {
@@ -161,8 +161,8 @@ const std::string* Tokenizer::Parts::TextOf(int32_t id) const {
 absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view utf8,
                                                        bool add_special_tokens) const {
   if (utf8.size() > kMaxTextBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the text has ", utf8.size(), " bytes; at most ", kMaxTextBytes, " are encoded"));
+    return absl::InvalidArgumentError(absl::StrCat("the text has ", utf8.size(), " bytes; at most ",
+                                                   kMaxTextBytes, " are encoded"));
   }
   if (const size_t bad = FindInvalidUtf8(utf8); bad != std::string_view::npos) {
     return absl::InvalidArgumentError(

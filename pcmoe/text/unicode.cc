@@ -7,7 +7,9 @@
 #include <unicode/uniset.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
+#include <utility>
 
 namespace pcmoe::text {
 namespace {
@@ -60,10 +62,18 @@ const icu::Normalizer2* BaseNormalizer(NormalForm form) {
   UErrorCode error = U_ZERO_ERROR;
   const icu::Normalizer2* result = nullptr;
   switch (form) {
-    case NormalForm::kNfc: result = icu::Normalizer2::getNFCInstance(error); break;
-    case NormalForm::kNfd: result = icu::Normalizer2::getNFDInstance(error); break;
-    case NormalForm::kNfkc: result = icu::Normalizer2::getNFKCInstance(error); break;
-    case NormalForm::kNfkd: result = icu::Normalizer2::getNFKDInstance(error); break;
+    case NormalForm::kNfc:
+      result = icu::Normalizer2::getNFCInstance(error);
+      break;
+    case NormalForm::kNfd:
+      result = icu::Normalizer2::getNFDInstance(error);
+      break;
+    case NormalForm::kNfkc:
+      result = icu::Normalizer2::getNFKCInstance(error);
+      break;
+    case NormalForm::kNfkd:
+      result = icu::Normalizer2::getNFKDInstance(error);
+      break;
   }
   return U_SUCCESS(error) ? result : nullptr;
 }
@@ -118,12 +128,29 @@ bool IsWhitespace(char32_t c) {
 }
 
 bool IsNumeric(char32_t c) {
-  return (U_MASK(u_charType(static_cast<UChar32>(c))) & U_GC_N_MASK) != 0;
+  // Numbers that Unicode 15.1 to 17 assigned, which ICU 72 does not know.
+  constexpr std::array<std::pair<char32_t, char32_t>, 9> kYounger{{{0x10D40, 0x10D49},
+                                                                   {0x116D0, 0x116E3},
+                                                                   {0x11BF0, 0x11BF9},
+                                                                   {0x11DE0, 0x11DE9},
+                                                                   {0x16130, 0x16139},
+                                                                   {0x16D70, 0x16D79},
+                                                                   {0x16FF4, 0x16FF6},
+                                                                   {0x1CCF0, 0x1CCF9},
+                                                                   {0x1E5F1, 0x1E5FA}}};
+  if (c < 0x80) return c >= '0' && c <= '9';
+  return (U_MASK(u_charType(static_cast<UChar32>(c))) & U_GC_N_MASK) != 0 ||
+         std::any_of(kYounger.begin(), kYounger.end(),
+                     [c](const auto& range) { return c >= range.first && c <= range.second; });
 }
 
 bool IsPunctuation(char32_t c) {
-  if (c < 0x80) return c > ' ' && c < 0x7F && !u_isalnum(static_cast<UChar32>(c));
-  return (U_MASK(u_charType(static_cast<UChar32>(c))) & U_GC_P_MASK) != 0;
+  const auto point = static_cast<UChar32>(c);
+  if (c < 0x80) return c > ' ' && c < 0x7F && !u_isalnum(point);
+  if (c == 0x166D || c == 0x111C9) return true;  // They became something else after Unicode 8.
+  UVersionInfo age{};
+  u_charAge(point, age);
+  return age[0] <= 8 && (U_MASK(u_charType(point)) & U_GC_P_MASK) != 0;
 }
 
 bool IsWordCharacter(char32_t c) {
@@ -134,8 +161,8 @@ bool IsWordCharacter(char32_t c) {
 }
 
 absl::StatusOr<std::string> Normalize(std::string_view text, NormalForm form) {
-  const bool ascii = std::all_of(text.begin(), text.end(),
-                                 [](char c) { return static_cast<uint8_t>(c) < 0x80; });
+  const bool ascii =
+      std::all_of(text.begin(), text.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
   if (ascii) return std::string(text);
   const icu::Normalizer2* base = BaseNormalizer(form);
   const icu::UnicodeSet* known = AssignedInUnicode9();

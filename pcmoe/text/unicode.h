@@ -25,9 +25,10 @@ std::string LossyUtf8(std::string_view bytes);
 
 /// Unicode's White_Space.
 bool IsWhitespace(char32_t code_point);
-/// General category N (digits, letter numbers, fractions).
+/// General category N (digits, letter numbers, fractions) as of Unicode 17.
 bool IsNumeric(char32_t code_point);
-/// General category P, or ASCII punctuation (which holds symbols like '$' too).
+/// General category P as of Unicode 8 (so Hugging Face's Punctuation), or ASCII punctuation, which
+/// holds symbols like '$' too.
 bool IsPunctuation(char32_t code_point);
 /// \w of a Unicode regex: alphabetic, mark, decimal digit, connector punctuation, join control.
 bool IsWordCharacter(char32_t code_point);
