@@ -8,7 +8,7 @@ BUILD_PACKAGES=(build-essential cmake ninja-build ccache pkg-config python3 pyth
   libgrpc++-dev libgrpc-dev libabsl-dev libssl-dev libsodium-dev libxxhash-dev libzstd-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
   libgtest-dev libgmock-dev libbenchmark-dev libpcre2-dev libicu-dev
-  bible-kjv-text openssl procps)
+  bible-kjv bible-kjv-text openssl procps)
 LINT_PACKAGES=(clang-format-19 clang-tidy-19)
 FUZZ_PACKAGES=(clang-19 libclang-rt-19-dev)
 
