@@ -21,7 +21,7 @@ BATCH, LENGTH = 3, 24
 # Softmax weights of the last expert chosen and the first not chosen differ by at least this much, far
 # above what float32 loses, so that no choice hangs on rounding.
 MIN_GAP = 2e-4
-SMALL_LENGTH = 6
+SMALL_BATCH, SMALL_LENGTH = 8, 6
 SMALL_MIN_GAP = 2e-2
 
 
@@ -36,11 +36,15 @@ def make_batch(config, generator):
 
 
 def make_small_batch(model, generator):
-    for _ in range(2000):
+    found = []
+    for _ in range(4000):
         ids = torch.randint(model.config.vocab_size, (1, SMALL_LENGTH), generator=generator)
         if smallest_gap(model, ids) >= SMALL_MIN_GAP:
+            found.append(ids)
+        if len(found) == SMALL_BATCH:
+            ids = torch.cat(found)
             return ids, ids.clone()
-    sys.exit("no small batch has routing far from ties")
+    sys.exit("too few short sequences have routing far from ties")
 
 
 def smallest_gap(model, ids):
