@@ -7,7 +7,9 @@
 
 #include <set>
 
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "pcmoe/base/file.h"
 
 namespace pcmoe::transport {
 
@@ -33,6 +35,32 @@ TestParties::TestParties(int parties) {
     certificates_.push_back(Issue(authority_, parties_.back().identity, now - absl::Hours(1),
                                   absl::Hours(2)));
   }
+}
+
+TestParties::TestParties(const std::string& folder) {
+  const auto read = [&](const std::string& name) { return *base::ReadFile(folder + "/" + name); };
+  authority_.certificate_pem = read("ca");
+  for (const absl::string_view line : absl::StrSplit(read("parties"), '\n', absl::SkipEmpty())) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    parties_.push_back({words[0], "127.0.0.1", static_cast<uint16_t>(std::stoi(words[1])),
+                        words[0] + ".test.pcmoe"});
+    certificates_.push_back({read(words[0] + ".key"), read(words[0] + ".crt")});
+  }
+}
+
+void TestParties::Save(const std::string& folder) const {
+  const auto write = [&](const std::string& name, const std::string& bytes) {
+    base::WriteFileAtomically(folder + "/" + name, bytes).IgnoreError();
+  };
+  std::string lines;
+  for (size_t i = 0; i < parties_.size(); ++i) {
+    const std::string& name = parties_[i].name;
+    absl::StrAppend(&lines, name, " ", parties_[i].port, "\n");
+    write(name + ".key", certificates_[i].key_pem);
+    write(name + ".crt", certificates_[i].certificate_pem);
+  }
+  write("ca", authority_.certificate_pem);
+  write("parties", lines);
 }
 
 provision::KeyAndCertificate TestParties::Issue(const provision::KeyAndCertificate& authority,

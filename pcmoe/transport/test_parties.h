@@ -19,6 +19,9 @@ uint16_t FreePort();
 class TestParties {
  public:
   explicit TestParties(int parties);
+  /// The same parties in another process: what Save wrote to `folder`.
+  explicit TestParties(const std::string& folder);
+  void Save(const std::string& folder) const;
   /// Options that work, with short times; change what the test is about.
   GrpcChannelOptions Options(wire::PartyIndex self) const;
   const provision::KeyAndCertificate& authority() const { return authority_; }
