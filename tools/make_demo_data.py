@@ -13,13 +13,13 @@ writes OUT/{a,b,c,d}/{train,dev}.jsonl, a document a line, and OUT/tokenizer.jso
     d  epistles, revelation    Romans to Revelation
 
 A document is three verses in a row of one chapter (the last one of a chapter may be shorter); one
-document in twenty, spread evenly, is for evaluation. The same OUT comes out every time; when
-everything is there already, nothing is done.
+document in twenty, spread evenly, is for evaluation. The same OUT comes out every time; when all
+of it is there already, nothing is done.
 
-The tokenizer is a demo shortcut with a choice in it: a vocabulary shows which words occur in the text
-that it was trained on. Trained on everybody's text it would tell each party about the others', so it
-is trained on party a's text alone, which here plays the part of a public corpus. Real federations
-take a public tokenizer.
+The tokenizer is a demo shortcut with a choice in it: a vocabulary shows which words occur in the
+text that it was trained on. Trained on everybody's text it would tell each party about the others',
+so it is trained on party a's text alone, which here plays the part of a public corpus (the others'
+texts get 4 to 8 % more tokens for it). Real federations take a public tokenizer.
 """
 import argparse
 import hashlib

@@ -13,7 +13,7 @@ namespace pcmoe::text {
 namespace {
 
 // Hostile expressions stop here; those of real tokenizers need a few hundred steps a match.
-constexpr uint32_t kMatchLimit = 10'000'000;
+constexpr uint32_t kMatchLimit = 1'000'000;
 
 template <typename T, void (*Free)(T*)>
 struct FreeWith {

@@ -1,5 +1,5 @@
-# pcmoe/text/tokenizer_oracle.py: trains small tokenizers of every kind and writes what Hugging Face's
-# `tokenizers` makes of many hostile lines. Usage: tokenizer_oracle.py OUT COUNT
+# pcmoe/text/tokenizer_oracle.py: trains small tokenizers of every kind and writes what Hugging
+# Face's `tokenizers` makes of many hostile lines. Usage: tokenizer_oracle.py OUT COUNT
 #
 # OUT/KIND.json is the tokenizer, OUT/KIND.bin one record a line: text, ids without and with special
 # tokens, decoded text; each a little-endian 32-bit count and then bytes or 32-bit numbers.
@@ -28,16 +28,18 @@ GROUPS = [
     (0x1F1E6, 0x1F1FF), (0x1F300, 0x1F64F), (0x1F900, 0x1F9FF), (0x20000, 0x20100),
     (0x31350, 0x31360), (0xE0020, 0xE007F), (0x10FFF0, 0x10FFFF), (0x1F02, 0x1F50),
 ]
-SPACES = [" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\u180e", "\u200b", "\u2028",
-          "\u0085", "\x0b", "\x1c", "     ", "\n\n\n", " \n ", "\u202f"]
-BITS = ["'s", "'LL", "'ſ", "don't", "\u0130", "e\u0301", "\u00e9", "\u1e9b\u0323", "\u212b", "\u0344",
-        "\U0001F468\u200d\U0001F469\u200d\U0001F467", "\U0001F3F3\uFE0F\u200d\U0001F308",
-        "\u0627\u0644\u0639\u0631\u0628\u064a\u0629", "\u202e" "abc", "\x00", "\x00\x00", "\ud7ff",
-        "\ue000", "\ufffd", "\ufffe", "1234567", "\u0663\u0664", "\u00bd", "\u2581", "\u2581\u2581",
-        "<0x41>", "<unk>", "<s>", "</s>", "<|endoftext|>", "[LEFT]", "[RIGHT]", "[BOTH]", "[WORD]",
-        "[word", "caf\u00e9", "cafe\u0301", "[PLAIN]", "[PLAIN", "hello", "Hello", "HELLO", "helloworld",
-        "http://a.b/c?d=e&f", "x=[1,2];", "\u1100\u1161\u11a8", "\uac01", "\u0f71\u0f72\u0f74", "\u0344",
-        "\u2126", "\uf900", "\u09c7\u09be", "\U0001D15E", "$100", "3.14", "a_b", "__init__", "\t\t"]
+SPACES = [" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\u180e", "\u200b",
+          "\u2028", "\u0085", "\x0b", "\x1c", "     ", "\n\n\n", " \n ", "\u202f"]
+BITS = [
+    "'s", "'LL", "'ſ", "don't", "\u0130", "e\u0301", "\u00e9", "\u1e9b\u0323", "\u212b",
+    "\u0344", "\U0001F468\u200d\U0001F469\u200d\U0001F467", "\U0001F3F3\uFE0F\u200d\U0001F308",
+    "\u0627\u0644\u0639\u0631\u0628\u064a\u0629", "\u202e" "abc", "\x00", "\x00\x00", "\ud7ff",
+    "\ue000", "\ufffd", "\ufffe", "1234567", "\u0663\u0664", "\u00bd", "\u2581", "\u2581\u2581",
+    "<0x41>", "<unk>", "<s>", "</s>", "<|endoftext|>", "[LEFT]", "[RIGHT]", "[BOTH]", "[WORD]",
+    "[word", "caf\u00e9", "cafe\u0301", "[PLAIN]", "[PLAIN", "hello", "Hello", "HELLO",
+    "helloworld", "http://a.b/c?d=e&f", "x=[1,2];", "\u1100\u1161\u11a8", "\uac01",
+    "\u0f71\u0f72\u0f74", "\u0344", "\u2126", "\uf900", "\u09c7\u09be", "\U0001D15E", "$100",
+    "3.14", "a_b", "__init__", "\t\t"]
 
 
 def sample_words():
@@ -78,7 +80,7 @@ def make_lines(count):
     every = [chr(c) for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
     for at in range(0, len(every), 512):
         if at < 0x33000 or at >= 0xE0000 - 0x800 and at < 0xE1000:
-            lines.append("a".join(every[at:at + 512]) if at % 1024 else " ".join(every[at:at + 512]))
+            lines.append(("a" if at % 1024 else " ").join(every[at:at + 512]))
     # Every mark after another one: the canonical order must agree.
     lines += ["a\u0345" + "b\u0345".join(every[at:at + 512]) for at in range(0, 0x1F000, 512)]
     while len(lines) < count:
