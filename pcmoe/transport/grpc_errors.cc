@@ -19,6 +19,10 @@ struct Meaning {
   const char* sentence;
 };
 
+constexpr char kRefused[] =
+    "it closed the connection during the handshake, so it probably refused this party's "
+    "certificate; give both parties folders from the same 'pcmoe provision' and check both clocks";
+
 // The first match counts: causes come before the general words around them.
 constexpr Meaning kMeanings[] = {
     {"certificate verify failed", true,
@@ -30,9 +34,10 @@ constexpr Meaning kMeanings[] = {
      "its certificate carries another name; another party or service listens at its address"},
     {"wrong version number", true,
      "it does not speak TLS; check host and port in the manifest and that pcmoe listens there"},
-    {"alert", true,
-     "it refused this party's certificate; give both parties folders from the same 'pcmoe "
-     "provision' and check both clocks"},
+    // With TLS 1.3 a refusal arrives after the dialling side has finished its handshake.
+    {"socket closed", true, kRefused},
+    {"connection reset", true, kRefused},
+    {"alert", true, kRefused},
     {"connection refused", false, "connection refused; it is not started yet"},
     {"dns resolution", false, "its host name cannot be resolved; check host in the manifest"},
     {"name resolution", false, "its host name cannot be resolved; check host in the manifest"},
