@@ -75,7 +75,7 @@ TEST(ManifestTest, WhateverIsWrongIsNamed) {
       {"owner", [](json& j) { j["placement"] = {{0, 2}}; }, "there are 2 parties"},
       {"owner type", [](json& j) { j["placement"] = {{0, "a"}}; }, "manifest.placement"},
       {"placement", [](json& j) { j["placement"] = 7; }, "manifest.placement"},
-      {"tls", [](json& j) { j["limits"]["min_tls"] = "1.0"; }, "min_tls"},
+      {"tls", [](json& j) { j["limits"]["min_tls"] = "1.3"; }, "min_tls"},
       {"training", [](json& j) { j["training"]["x"] = 1; }, "manifest.training"},
       {"id", [](json& j) { j["federation"]["id"] = ""; }, "federation.id"},
       {"object", [](json& j) { j = json::array(); }, "manifest must be a JSON object"},

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -204,6 +206,28 @@ TEST_F(GrpcTlsTest, APeerThatIsNotThereIsWaitedFor) {
   EXPECT_TRUE(absl::IsUnavailable(sent)) << sent;
   auto b = CreateGrpcChannel(parties_.Options(1));
   ExpectWorks(**a, **b);
+}
+
+// The oracle: what the openssl program can agree on with our port, with a good certificate.
+TEST_F(GrpcTlsTest, OnlyTlsOnePointTwoAndNewerAreSpoken) {
+  auto b = CreateGrpcChannel(parties_.Options(1));
+  const auto folder =
+      std::filesystem::temp_directory_path() / absl::StrCat("pcmoe_tls_", ::getpid());
+  std::filesystem::create_directories(folder);
+  parties_.Save(folder);
+  const auto agrees = [&](const std::string& version) {
+    const std::string command = absl::StrCat(
+        "cd ", folder.string(), " && openssl s_client -connect 127.0.0.1:",
+        parties_.Options(1).parties[1].port, " -", version,
+        " -cipher DEFAULT@SECLEVEL=0 -alpn h2 -cert a.crt -key a.key -CAfile ca",
+        " -verify_return_error </dev/null >log 2>&1");
+    return std::system(command.c_str()) == 0;
+  };
+  EXPECT_TRUE(agrees("tls1_3"));
+  EXPECT_TRUE(agrees("tls1_2"));
+  EXPECT_FALSE(agrees("tls1_1"));
+  EXPECT_FALSE(agrees("tls1"));
+  std::filesystem::remove_all(folder);
 }
 
 // A stream by hand, as somebody would open it who writes a client of their own.
