@@ -1,4 +1,5 @@
-// pcmoe/model/checkpoint_load.cc: fills a model's weights from a Hugging Face folder (parameters.h).
+// pcmoe/model/checkpoint_load.cc: fills a model's weights from a Hugging Face folder
+// (parameters.h).
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -120,7 +121,8 @@ absl::Status LoadBackbone(Checkpoint& checkpoint, const ModelConfig& config,
                           BackboneParameters& backbone) {
   for (const Slot& slot : BackboneSlots(config, backbone)) {
     const std::string fused = FusedSpelling(slot.name);
-    const std::string& name = checkpoint.Has(slot.name) || !checkpoint.Has(fused) ? slot.name : fused;
+    const std::string& name =
+        checkpoint.Has(slot.name) || !checkpoint.Has(fused) ? slot.name : fused;
     PCMOE_RETURN_IF_ERROR(checkpoint.Read(name, *slot.tensor));
   }
   return absl::OkStatus();
@@ -159,7 +161,8 @@ absl::Status LoadExperts(Checkpoint& checkpoint, const ModelConfig& config,
   return absl::OkStatus();
 }
 
-// A tensor that nobody reads may mean a model that we compute wrongly; say so, as transformers does.
+// A tensor that nobody reads may mean a model that we compute wrongly; say so, as transformers
+// does.
 void WarnOfUnknown(const Checkpoint& checkpoint, const ModelConfig& config) {
   std::set<std::string> known{"lm_head.weight"};
   BackboneParameters shapes_only;

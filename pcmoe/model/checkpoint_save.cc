@@ -1,4 +1,5 @@
-// pcmoe/model/checkpoint_save.cc: writes a model as a folder that transformers loads (parameters.h).
+// pcmoe/model/checkpoint_save.cc: writes a model as a folder that transformers loads
+// (parameters.h).
 #include <array>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -15,10 +16,16 @@ namespace {
 namespace fs = std::filesystem;
 
 // Everything beside the weights that belongs to a model and that training does not change.
-constexpr std::array<const char*, 10> kCopied{
-    "generation_config.json", "tokenizer.json",      "tokenizer_config.json", "tokenizer.model",
-    "special_tokens_map.json", "added_tokens.json",  "vocab.json",            "merges.txt",
-    "chat_template.jinja",    "chat_template.json"};
+constexpr std::array<const char*, 10> kCopied{"generation_config.json",
+                                              "tokenizer.json",
+                                              "tokenizer_config.json",
+                                              "tokenizer.model",
+                                              "special_tokens_map.json",
+                                              "added_tokens.json",
+                                              "vocab.json",
+                                              "merges.txt",
+                                              "chat_template.jinja",
+                                              "chat_template.json"};
 constexpr const char* kTemplates = "additional_chat_templates";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
@@ -26,8 +33,8 @@ absl::Status CopyFiles(const fs::path& from, const fs::path& to) {
   std::error_code error;
   if (from.empty() || fs::equivalent(from, to, error)) return absl::OkStatus();
   const auto failed = [&](const char* name) {
-    return absl::FailedPreconditionError(absl::StrCat((from / name).string(), ": cannot copy it to ",
-                                                      to.string(), ": ", error.message()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        (from / name).string(), ": cannot copy it to ", to.string(), ": ", error.message()));
   };
   for (const char* name : kCopied) {
     if (!fs::exists(from / name, error)) continue;
@@ -73,7 +80,8 @@ absl::Status WriteIndex(const fs::path& folder, const std::vector<std::string>& 
   return base::WriteFileAtomically(folder / kIndex, index.dump(2) + "\n");
 }
 
-// Weights of an earlier save under other file names would be read instead of, or beside, the new ones.
+// Weights of an earlier save under other file names would be read instead of, or beside, the new
+// ones.
 absl::Status RemoveStale(const fs::path& folder, const std::set<std::string>& written) {
   static const std::regex pattern(R"(model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?)");
   std::vector<fs::path> stale;
@@ -107,9 +115,9 @@ absl::Status SaveCheckpoint(const fs::path& folder, const ModelConfig& config,
   const auto shards = Shards(tensors, max_shard_bytes);
   std::vector<std::string> files;
   for (size_t i = 0; i < shards.size(); ++i) {
-    files.push_back(shards.size() == 1 ? "model.safetensors"
-                                       : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1,
-                                                         shards.size()));
+    files.push_back(shards.size() == 1
+                        ? "model.safetensors"
+                        : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, shards.size()));
     const auto bytes = tensor::WriteSafetensors(folder / files.back(), shards[i]);
     if (!bytes.ok()) return bytes.status();
   }

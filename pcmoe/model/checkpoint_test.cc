@@ -1,5 +1,5 @@
-// pcmoe/model/checkpoint_test.cc: checkpoints go round, to transformers and back (tests/parity has its
-// side of it, checkpoint_oracle.py).
+// pcmoe/model/checkpoint_test.cc: checkpoints go round, to transformers and back (tests/parity has
+// its side of it, checkpoint_oracle.py).
 #include <ATen/ATen.h>
 #include <unistd.h>
 
@@ -19,9 +19,9 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 using Tensors = std::map<std::string, at::Tensor>;
 
-const std::vector<std::string> kVariants{"olmoe",     "olmoe_tied", "olmoe_bias_norm", "mixtral",
-                                         "mixtral_tied", "qwen2_moe",  "qwen2_moe_tied",
-                                         "qwen3_moe", "qwen3_moe_step", "qwen3_moe_tied"};
+const std::vector<std::string> kVariants{
+    "olmoe",     "olmoe_tied",     "olmoe_bias_norm", "mixtral",        "mixtral_tied",
+    "qwen2_moe", "qwen2_moe_tied", "qwen3_moe",       "qwen3_moe_step", "qwen3_moe_tied"};
 
 struct Model {
   ModelConfig config;
@@ -79,8 +79,7 @@ class CheckpointTest : public testing::Test {
     const auto config = LoadConfig(folder);
     EXPECT_TRUE(config.ok()) << config.status();
     Model model = EmptyModel(*config, AllExperts(*config));
-    const absl::Status status =
-        LoadCheckpoint(folder, model.config, model.backbone, model.experts);
+    const absl::Status status = LoadCheckpoint(folder, model.config, model.backbone, model.experts);
     EXPECT_TRUE(status.ok()) << status;
     return model;
   }
@@ -132,8 +131,8 @@ TEST_F(CheckpointTest, AnOwnerReadsItsExpertsOnlyFromEveryKind) {
 
     ASSERT_TRUE(LoadCheckpoint(folder, model.config, model.backbone, model.experts).ok());
 
-    const at::Tensor rows = whole.experts[2].gate_up_efd.index_select(
-        0, at::tensor({int64_t{1}, int64_t{6}}));
+    const at::Tensor rows =
+        whole.experts[2].gate_up_efd.index_select(0, at::tensor({int64_t{1}, int64_t{6}}));
     EXPECT_TRUE(at::equal(model.experts[2].gate_up_efd, rows.to(at::kBFloat16)));
     EXPECT_FALSE(model.experts[1].gate_up_efd.defined());
   }
@@ -166,8 +165,7 @@ TEST_F(CheckpointTest, SaysWhichTensorIsMissingOrHasAnotherShape) {
   ASSERT_TRUE(SaveCheckpoint(out, model.config, model.backbone, fewer).ok());
   Model target = EmptyModel(model.config, AllExperts(model.config));
 
-  const absl::Status missing =
-      LoadCheckpoint(out, target.config, target.backbone, target.experts);
+  const absl::Status missing = LoadCheckpoint(out, target.config, target.backbone, target.experts);
   EXPECT_EQ(missing.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(missing.message()), HasSubstr("model.layers.1.mlp.experts.7.gate_proj"));
 

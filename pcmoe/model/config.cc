@@ -1,4 +1,5 @@
-// pcmoe/model/config.cc: reads config.json (config.h); the rules of sizes are in config_validate.cc.
+// pcmoe/model/config.cc: reads config.json (config.h); the rules of sizes are in
+// config_validate.cc.
 #include "pcmoe/model/config.h"
 
 #include <algorithm>
@@ -117,7 +118,8 @@ void ReadRope(KeyReader& reader, double fallback, ModelConfig& config) {
     }
     KeyReader inner(*rope);
     const std::string type = inner.Text({"rope_type", "type"}, "default");
-    if (type != "default") reader.Problem(absl::StrCat("rope scaling (", key, ") is not supported"));
+    if (type != "default")
+      reader.Problem(absl::StrCat("rope scaling (", key, ") is not supported"));
     if (inner.Number({"partial_rotary_factor"}, 1) != 1) {
       reader.Problem("rotary embedding of a part of each head is not supported");
     }
@@ -149,14 +151,14 @@ void RefuseUnsupported(KeyReader& reader, Family family) {
   }
   // The Qwen families name a window that only use_sliding_window turns on.
   const bool qwen = family == Family::kQwen2Moe || family == Family::kQwen3Moe;
-  if (qwen ? reader.Bool({"use_sliding_window"}, false) : reader.Find({"sliding_window"}) != nullptr) {
+  if (qwen ? reader.Bool({"use_sliding_window"}, false)
+           : reader.Find({"sliding_window"}) != nullptr) {
     reader.Problem("sliding-window attention is not supported");
   }
   if (const Json* types = reader.Find({"layer_types"}); types != nullptr) {
-    const bool all_full = types->is_array() && std::all_of(types->begin(), types->end(),
-                                                           [](const Json& type) {
-                                                             return type == "full_attention";
-                                                           });
+    const bool all_full =
+        types->is_array() && std::all_of(types->begin(), types->end(),
+                                         [](const Json& type) { return type == "full_attention"; });
     if (!all_full) reader.Problem("layer_types has a layer without full attention");
   }
   if (reader.Find({"quantization_config"}) != nullptr) {
@@ -215,7 +217,8 @@ void ReadFamily(KeyReader& reader, ModelConfig& config) {
   }
   config.expert_size = reader.Size({"moe_intermediate_size"});
   config.norm_topk_prob = reader.Bool({"norm_topk_prob"}, false);
-  const bool any_dense = std::count(config.sparse_layers.begin(), config.sparse_layers.end(), false);
+  const bool any_dense =
+      std::count(config.sparse_layers.begin(), config.sparse_layers.end(), false);
   config.dense_size = any_dense ? reader.Size({"intermediate_size"}) : 0;
 }
 
@@ -230,10 +233,9 @@ void ReadCommon(KeyReader& reader, const Defaults& defaults, ModelConfig& config
                              ? config.num_heads
                              : defaults.kv_heads;
   config.num_kv_heads = reader.Int({"num_key_value_heads"}, silent);
-  const int64_t even_split =
-      config.num_heads > 0 && config.hidden_size % config.num_heads == 0
-          ? config.hidden_size / config.num_heads
-          : 0;
+  const int64_t even_split = config.num_heads > 0 && config.hidden_size % config.num_heads == 0
+                                 ? config.hidden_size / config.num_heads
+                                 : 0;
   config.head_dim = reader.Int({"head_dim"}, even_split);
   config.num_experts = reader.Size({"num_experts", "num_local_experts"});
   config.experts_per_token = reader.Size({"num_experts_per_tok"});
@@ -269,8 +271,9 @@ absl::StatusOr<ModelConfig> ParseConfig(std::string_view json, std::string_view 
   if (object.is_discarded() || !object.is_object()) return refuse("is not a JSON object");
   KeyReader reader(object);
   const std::string type = reader.Text({"model_type"}, "");
-  const auto* defaults = std::find_if(std::begin(kDefaults), std::end(kDefaults),
-                                      [&](const Defaults& item) { return item.model_type == type; });
+  const auto* defaults =
+      std::find_if(std::begin(kDefaults), std::end(kDefaults),
+                   [&](const Defaults& item) { return item.model_type == type; });
   if (defaults == std::end(kDefaults)) {
     return refuse("model_type is not one of olmoe, mixtral, qwen2_moe, qwen3_moe");
   }

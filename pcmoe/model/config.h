@@ -16,24 +16,24 @@ enum class Family { kOlmoe, kMixtral, kQwen2Moe, kQwen3Moe };
 /// Everything the mathematics needs, whichever family it came from. Plain data.
 struct ModelConfig {
   Family family = Family::kOlmoe;
-  int64_t vocab_size = 0;      ///< V
-  int64_t hidden_size = 0;     ///< D
-  int64_t num_layers = 0;      ///< L
+  int64_t vocab_size = 0;   ///< V
+  int64_t hidden_size = 0;  ///< D
+  int64_t num_layers = 0;   ///< L
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t num_experts = 0;     ///< E, of every sparse layer
-  int64_t experts_per_token = 0;  ///< K
-  int64_t expert_size = 0;     ///< F, width of one routed expert
-  int64_t shared_expert_size = 0;  ///< 0: none
-  int64_t dense_size = 0;      ///< Width of the MLP of layers that are not sparse.
+  int64_t num_experts = 0;          ///< E, of every sparse layer
+  int64_t experts_per_token = 0;    ///< K
+  int64_t expert_size = 0;          ///< F, width of one routed expert
+  int64_t shared_expert_size = 0;   ///< 0: none
+  int64_t dense_size = 0;           ///< Width of the MLP of layers that are not sparse.
   std::vector<bool> sparse_layers;  ///< [L]; false: a dense MLP in the expert layer's place.
-  bool norm_topk_prob = false;  ///< Chosen weights are divided by their sum.
+  bool norm_topk_prob = false;      ///< Chosen weights are divided by their sum.
   bool attention_bias_qkv = false;
   bool attention_bias_o = false;
   enum class QkNorm { kNone, kFull, kPerHead };  ///< Over all of q (olmoe) or each head (qwen3).
   QkNorm qk_norm = QkNorm::kNone;
-  double clip_qkv = 0;          ///< 0: off; else q, k, v are clamped to +-clip_qkv.
+  double clip_qkv = 0;  ///< 0: off; else q, k, v are clamped to +-clip_qkv.
   double rope_theta = 1e4;
   double rms_norm_eps = 1e-5;
   bool tie_word_embeddings = false;
@@ -42,7 +42,7 @@ struct ModelConfig {
   bool output_router_logits = false;  ///< transformers adds the balance loss only if this is set.
   double initializer_range = 0.02;
   int64_t pad_token_id = -1;  ///< Its embedding row starts at zero, gets no gradient; -1: none.
-  std::string raw_json;  ///< config.json as read, byte for byte; written back unchanged.
+  std::string raw_json;       ///< config.json as read, byte for byte; written back unchanged.
 
   bool HasSharedExpert() const { return shared_expert_size > 0; }
   int64_t QueryWidth() const { return num_heads * head_dim; }

@@ -1,4 +1,5 @@
-// pcmoe/model/config_test.cc: config.json in every spelling gives the model that transformers builds.
+// pcmoe/model/config_test.cc: config.json in every spelling gives the model that transformers
+// builds.
 #include "pcmoe/model/config.h"
 
 #include <nlohmann/json.hpp>
@@ -158,7 +159,8 @@ TEST(ConfigTest, RefusesValuesThatMakeNoModel) {
       {With(Qwen3(), "mlp_only_layers", {0, 1, 2, 3}), "no layer has experts"},
       {With(Qwen3(), "mlp_only_layers", {"a"}), "mlp_only_layers"},
       {With(Mixtral(), "rope_parameters", 3), "rope_parameters"},
-      {With(With(Mixtral(), "rope_theta", 1e4), "rope_parameters", {{"rope_theta", 1e5}}), "differ"},
+      {With(With(Mixtral(), "rope_theta", 1e4), "rope_parameters", {{"rope_theta", 1e5}}),
+       "differ"},
   };
   for (const auto& [json, message] : cases) {
     const auto config = Parse(json);

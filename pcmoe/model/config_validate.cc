@@ -66,7 +66,8 @@ absl::Status ModelConfig::Validate() const {
             "no layer has experts");
     require(qk_norm != QkNorm::kFull || QueryWidth() == hidden_size,
             "head_dim times num_attention_heads must be hidden_size");
-    require(pad_token_id >= -1 && pad_token_id < vocab_size, "pad_token_id must be below vocab_size");
+    require(pad_token_id >= -1 && pad_token_id < vocab_size,
+            "pad_token_id must be below vocab_size");
     require(TensorSizes(*this) < kMaxParameters, "the model has more than 10^15 parameters");
   }
   if (broken.empty()) return absl::OkStatus();

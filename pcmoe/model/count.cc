@@ -13,8 +13,7 @@ ParameterCount CountParameters(const ModelConfig& config) {
     for (const int64_t size : slot.shape) numbers *= size;
     count.backbone += numbers;
   }
-  const int64_t sparse =
-      std::count(config.sparse_layers.begin(), config.sparse_layers.end(), true);
+  const int64_t sparse = std::count(config.sparse_layers.begin(), config.sparse_layers.end(), true);
   count.per_expert = 3 * config.expert_size * config.hidden_size;
   count.experts = sparse * config.num_experts * count.per_expert;
   count.active = count.backbone + sparse * config.experts_per_token * count.per_expert;

@@ -11,8 +11,9 @@
 namespace pcmoe::model {
 namespace {
 
-// Natural logarithm from exact operations and rounded basic ones alone: libm's differs by version and
-// processor in the last bit, and parties compare digests of their start. Relative error below 1e-14.
+// Natural logarithm from exact operations and rounded basic ones alone: libm's differs by version
+// and processor in the last bit, and parties compare digests of their start. Relative error below
+// 1e-14.
 double Log(double x) {
   int exponent = 0;
   double mantissa = std::frexp(x, &exponent);
@@ -27,7 +28,8 @@ double Log(double x) {
   return 2 * s * sum + exponent * 0.69314718055994531;
 }
 
-// Standard normal numbers: Marsaglia's polar method over a counter hashed by splitmix64's finaliser.
+// Standard normal numbers: Marsaglia's polar method over a counter hashed by splitmix64's
+// finaliser.
 class NormalStream {
  public:
   explicit NormalStream(uint64_t seed) : state_(seed) {}

@@ -1,4 +1,5 @@
-// pcmoe/model/init_test.cc: random starts have transformers' distributions and depend on names alone.
+// pcmoe/model/init_test.cc: random starts have transformers' distributions and depend on names
+// alone.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -30,9 +31,9 @@ std::map<std::string, at::Tensor> Start(uint64_t seed, const ExpertSelection& se
   return all;
 }
 
-// Of about 10^6 numbers: mean within 5 standard errors, deviation within 0.5 %, and the shares beyond
-// one, two and three deviations within 5 standard errors of the normal distribution's. A right
-// sampler fails one of the five about once in a million seeds; the seed is fixed.
+// Of about 10^6 numbers: mean within 5 standard errors, deviation within 0.5 %, and the shares
+// beyond one, two and three deviations within 5 standard errors of the normal distribution's. A
+// right sampler fails one of the five about once in a million seeds; the seed is fixed.
 TEST(InitTest, MatricesAreNormal) {
   std::vector<at::Tensor> parts;
   for (const auto& [name, tensor] : Start(11, AllExperts(Config()))) {

@@ -1,5 +1,6 @@
 // pcmoe/model/parameters.h: the weights of a model: the backbone, and the experts somebody owns.
-// Shape legend: V vocabulary, D hidden width, F expert width, E experts, H query width, G key width.
+// Shape legend: V vocabulary, D hidden width, F expert width, E experts, H query width, G key
+// width.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,13 +24,13 @@ struct MlpParameters {
 /// The backbone of one layer; tensors a family does not have are undefined.
 struct LayerParameters {
   at::Tensor input_norm_d, post_norm_d;
-  at::Tensor q_hd, k_gd, v_gd, o_dh;           ///< [H,D] [G,D] [G,D] [D,H], as torch Linear.
+  at::Tensor q_hd, k_gd, v_gd, o_dh;  ///< [H,D] [G,D] [G,D] [D,H], as torch Linear.
   at::Tensor q_bias_h, k_bias_g, v_bias_g, o_bias_d;
-  at::Tensor q_norm, k_norm;                   ///< [H],[G] (kFull) or [head_dim] (kPerHead).
-  at::Tensor router_ed;                        ///< Sparse layers.
-  MlpParameters shared;                        ///< Shared expert (qwen2_moe).
-  at::Tensor shared_gate_1d;                   ///< Its sigmoid gate [1,D].
-  MlpParameters dense;                         ///< Layers that are not sparse.
+  at::Tensor q_norm, k_norm;  ///< [H],[G] (kFull) or [head_dim] (kPerHead).
+  at::Tensor router_ed;       ///< Sparse layers.
+  MlpParameters shared;       ///< Shared expert (qwen2_moe).
+  at::Tensor shared_gate_1d;  ///< Its sigmoid gate [1,D].
+  MlpParameters dense;        ///< Layers that are not sparse.
 };
 
 struct BackboneParameters {
@@ -57,12 +58,14 @@ ExpertSelection AllExperts(const ModelConfig& config);
 /// parameter or a view of it: writing to it writes to the model.
 using NamedTensor = tensor::NamedTensor;
 
-/// Every backbone weight once, in a fixed order (tied heads are not repeated). Undefined tensors are
-/// left out, so a structure of gradients that has only some of them will do.
-std::vector<NamedTensor> NamedBackbone(const ModelConfig& config, const BackboneParameters& weights);
+/// Every backbone weight once, in a fixed order (tied heads are not repeated). Undefined tensors
+/// are left out, so a structure of gradients that has only some of them will do.
+std::vector<NamedTensor> NamedBackbone(const ModelConfig& config,
+                                       const BackboneParameters& weights);
 
-/// Every owned expert's tensors under per-expert names (gate, up and down as views that autograd does
-/// not follow); works too for a structure that holds gradients or optimizer moments of these shapes.
+/// Every owned expert's tensors under per-expert names (gate, up and down as views that autograd
+/// does not follow); works too for a structure that holds gradients or optimizer moments of these
+/// shapes.
 std::vector<NamedTensor> NamedExperts(const ModelConfig& config, const ExpertParameters& weights);
 
 /// Allocates without filling. fp32 unless `dtype` says otherwise.
@@ -70,21 +73,22 @@ BackboneParameters EmptyBackbone(const ModelConfig& config, at::ScalarType dtype
 ExpertParameters EmptyExperts(const ModelConfig& config, const ExpertSelection& selection,
                               at::ScalarType dtype = at::kFloat);
 
-/// Random initialisation with transformers' distributions (normal(0, initializer_range) for matrices
-/// and embeddings, ones for norms, zeros for biases and the padding token's row). Every tensor's values
-/// depend only on `seed` and its checkpoint name, not on threads or processor, so an owner initialises
-/// its experts without the others.
+/// Random initialisation with transformers' distributions (normal(0, initializer_range) for
+/// matrices and embeddings, ones for norms, zeros for biases and the padding token's row). Every
+/// tensor's values depend only on `seed` and its checkpoint name, not on threads or processor, so
+/// an owner initialises its experts without the others.
 void Initialise(const ModelConfig& config, uint64_t seed, BackboneParameters& backbone);
 void Initialise(const ModelConfig& config, uint64_t seed, ExpertParameters& experts);
 
-/// Fills the weights from a checkpoint folder (model.safetensors, or index with shards; per-expert or
-/// fused expert names). INVALID_ARGUMENT names a missing tensor, a wrong shape or dtype.
+/// Fills the weights from a checkpoint folder (model.safetensors, or index with shards; per-expert
+/// or fused expert names). INVALID_ARGUMENT names a missing tensor, a wrong shape or dtype.
 absl::Status LoadCheckpoint(const std::filesystem::path& folder, const ModelConfig& config,
                             BackboneParameters& backbone, ExpertParameters& experts);
 
 /// Writes weights as transformers reads them: config.json byte for byte, tokenizer and generation
 /// files copied from `base_folder` when it is not empty, model.safetensors (or shards of at most
-/// `max_shard_bytes` with an index). `experts` may hold a part of the experts. Not atomic by itself.
+/// `max_shard_bytes` with an index). `experts` may hold a part of the experts. Not atomic by
+/// itself.
 absl::Status SaveCheckpoint(const std::filesystem::path& folder, const ModelConfig& config,
                             const BackboneParameters& backbone, const ExpertParameters& experts,
                             const std::filesystem::path& base_folder = {},
@@ -93,9 +97,9 @@ absl::Status SaveCheckpoint(const std::filesystem::path& folder, const ModelConf
 /// Parameter counts from the config alone.
 struct ParameterCount {
   int64_t total = 0;
-  int64_t experts = 0;    ///< Routed experts of all layers.
-  int64_t backbone = 0;   ///< Everything else.
-  int64_t active = 0;     ///< Used by one token.
+  int64_t experts = 0;   ///< Routed experts of all layers.
+  int64_t backbone = 0;  ///< Everything else.
+  int64_t active = 0;    ///< Used by one token.
   int64_t per_expert = 0;
 };
 ParameterCount CountParameters(const ModelConfig& config);

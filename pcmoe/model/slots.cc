@@ -42,8 +42,7 @@ class LayerSlots {
   }
 
   void Sparse(LayerParameters& layer) {
-    const std::string folder =
-        config_.family == Family::kMixtral ? "block_sparse_moe." : "mlp.";
+    const std::string folder = config_.family == Family::kMixtral ? "block_sparse_moe." : "mlp.";
     Add(absl::StrCat(folder, "gate.weight"), layer.router_ed,
         {config_.num_experts, config_.hidden_size}, SlotKind::kMatrix);
     if (!config_.HasSharedExpert()) return;
@@ -75,8 +74,8 @@ std::vector<Slot> BackboneSlots(const ModelConfig& config, BackboneParameters& w
   weights.layers.resize(static_cast<size_t>(config.num_layers));
   std::vector<Slot> slots;
   const std::vector<int64_t> embedding{config.vocab_size, config.hidden_size};
-  slots.push_back({"model.embed_tokens.weight", &weights.embedding_vd, embedding,
-                   SlotKind::kEmbedding});
+  slots.push_back(
+      {"model.embed_tokens.weight", &weights.embedding_vd, embedding, SlotKind::kEmbedding});
   for (int64_t i = 0; i < config.num_layers; ++i) {
     LayerParameters& layer = weights.layers[static_cast<size_t>(i)];
     LayerSlots of_layer(config, i, slots);
@@ -88,8 +87,8 @@ std::vector<Slot> BackboneSlots(const ModelConfig& config, BackboneParameters& w
       of_layer.Mlp("mlp.", layer.dense, config.dense_size);
     }
   }
-  slots.push_back({"model.norm.weight", &weights.final_norm_d, {config.hidden_size},
-                   SlotKind::kNorm});
+  slots.push_back(
+      {"model.norm.weight", &weights.final_norm_d, {config.hidden_size}, SlotKind::kNorm});
   if (!config.tie_word_embeddings) {
     slots.push_back({"lm_head.weight", &weights.head_vd, embedding, SlotKind::kMatrix});
   }

@@ -14,8 +14,8 @@ enum class SlotKind { kMatrix, kEmbedding, kNorm, kBias };
 
 /// One tensor of the backbone that the config asks for.
 struct Slot {
-  std::string name;           ///< In a checkpoint.
-  at::Tensor* tensor;         ///< Where it is; null where only shapes are asked for.
+  std::string name;    ///< In a checkpoint.
+  at::Tensor* tensor;  ///< Where it is; null where only shapes are asked for.
   std::vector<int64_t> shape;
   SlotKind kind;
 };

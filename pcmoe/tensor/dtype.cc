@@ -26,9 +26,9 @@ absl::StatusOr<at::ScalarType> ScalarTypeOf(std::string_view dtype) {
   for (const auto& [name, type] : kDtypes) {
     if (name == dtype) return type;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("dtype ", std::string(dtype), " cannot be read; F64, F32, F16, BF16 and whole "
-                   "numbers can"));
+  return absl::InvalidArgumentError(absl::StrCat("dtype ", std::string(dtype),
+                                                 " cannot be read; F64, F32, F16, BF16 and whole "
+                                                 "numbers can"));
 }
 
 absl::StatusOr<std::string_view> DtypeNameOf(at::ScalarType type) {

@@ -33,8 +33,8 @@ class SafetensorsReader {
   bool Has(std::string_view name) const { return tensors().contains(std::string(name)); }
 
   /// Copies the tensor into `destination`, which has its shape; numbers are converted to the
-  /// destination's dtype (floating to floating, or equal types). INVALID_ARGUMENT names the file and
-  /// the tensor when it is missing or its shape or dtype does not fit.
+  /// destination's dtype (floating to floating, or equal types). INVALID_ARGUMENT names the file
+  /// and the tensor when it is missing or its shape or dtype does not fit.
   absl::Status Read(std::string_view name, const at::Tensor& destination) const;
 
   /// The same for row `index` of the first dimension; `destination` has the shape of one row.
@@ -55,12 +55,14 @@ class SafetensorsReader {
   SafetensorsHeader header_;
 };
 
-/// Writes a new file (over an old one), one tensor at a time, in the order given within equal sizes of
-/// number (wider numbers come first, which keeps all aligned). Returns the file's bytes. Tensors may be
-/// on any device and need not be contiguous. Neither atomic nor synced: base::PublishFolder does that.
-/// INVALID_ARGUMENT: a name twice, or a dtype the format has not; else the failure of the disk.
-absl::StatusOr<uint64_t> WriteSafetensors(
-    const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-    const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+/// Writes a new file (over an old one), one tensor at a time, in the order given within equal sizes
+/// of number (wider numbers come first, which keeps all aligned). Returns the file's bytes. Tensors
+/// may be on any device and need not be contiguous. Neither atomic nor synced: base::PublishFolder
+/// does that. INVALID_ARGUMENT: a name twice, or a dtype the format has not; else the failure of
+/// the disk.
+absl::StatusOr<uint64_t> WriteSafetensors(const std::filesystem::path& path,
+                                          std::span<const NamedTensor> tensors,
+                                          const std::map<std::string, std::string>& metadata = {
+                                              {"format", "pt"}});
 
 }  // namespace pcmoe::tensor

@@ -90,7 +90,8 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   bool number_integer(number_integer_t) override { return Unexpected(); }
   bool number_float(number_float_t, const string_t&) override { return Unexpected(); }
   bool binary(binary_t&) override { return Unexpected(); }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
     return Fail(absl::StrCat("is not valid JSON at its byte ", position));
   }
 
@@ -158,7 +159,8 @@ absl::Status CheckLayout(const SafetensorsHeader& header, uint64_t data_bytes) {
     const auto& [name, entry] = *item;
     PCMOE_ASSIGN_OR_RETURN(const uint64_t bytes, BytesOf(name, entry));
     if (entry.begin != position || entry.end < entry.begin || entry.end > data_bytes) {
-      return Bad(absl::StrCat("gives tensor ", name, " bytes that overlap others, leave a hole or "
+      return Bad(absl::StrCat("gives tensor ", name,
+                              " bytes that overlap others, leave a hole or "
                               "lie outside the file"));
     }
     if (entry.end - entry.begin != bytes) {
@@ -177,9 +179,22 @@ absl::Status CheckLayout(const SafetensorsHeader& header, uint64_t data_bytes) {
 
 uint64_t DtypeBytes(std::string_view dtype) {
   constexpr std::array<std::pair<std::string_view, uint64_t>, 16> kSizes{{
-      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"C64", 8},  {"F32", 4},     {"I32", 4},
-      {"U32", 4}, {"F16", 2}, {"BF16", 2}, {"I16", 2}, {"U16", 2},     {"I8", 1},
-      {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1},
+      {"F64", 8},
+      {"I64", 8},
+      {"U64", 8},
+      {"C64", 8},
+      {"F32", 4},
+      {"I32", 4},
+      {"U32", 4},
+      {"F16", 2},
+      {"BF16", 2},
+      {"I16", 2},
+      {"U16", 2},
+      {"I8", 1},
+      {"U8", 1},
+      {"BOOL", 1},
+      {"F8_E4M3", 1},
+      {"F8_E5M2", 1},
   }};
   for (const auto& [name, bytes] : kSizes) {
     if (name == dtype) return bytes;
@@ -213,12 +228,10 @@ std::string EncodeSafetensorsHeader(const std::vector<std::pair<std::string, Ten
   nlohmann::ordered_json header;
   header["__metadata__"] = metadata;
   for (const auto& [name, entry] : tensors) {
-    header[name] = {{"dtype", entry.dtype},
-                    {"shape", entry.shape},
-                    {"data_offsets", {entry.begin, entry.end}}};
+    header[name] = {
+        {"dtype", entry.dtype}, {"shape", entry.shape}, {"data_offsets", {entry.begin, entry.end}}};
   }
-  std::string text =
-      header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   text.append((kLengthBytes - text.size() % kLengthBytes) % kLengthBytes, ' ');
   std::string bytes(kLengthBytes, '\0');
   for (size_t i = 0; i < kLengthBytes; ++i) {

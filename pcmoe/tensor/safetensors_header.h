@@ -1,4 +1,5 @@
-// pcmoe/tensor/safetensors_header.h: which tensors a safetensors file holds, and where; no LibTorch.
+// pcmoe/tensor/safetensors_header.h: which tensors a safetensors file holds, and where; no
+// LibTorch.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +38,8 @@ uint64_t DtypeBytes(std::string_view dtype);
 /// from its first to its last byte without overlap or hole. INVALID_ARGUMENT says what is wrong.
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::span<const uint8_t> file);
 
-/// The first bytes of a file that will hold `tensors`, whose begin and end count from the first byte
-/// of data here: length, JSON, and spaces up to a multiple of 8 bytes.
+/// The first bytes of a file that will hold `tensors`, whose begin and end count from the first
+/// byte of data here: length, JSON, and spaces up to a multiple of 8 bytes.
 std::string EncodeSafetensorsHeader(const std::vector<std::pair<std::string, TensorEntry>>& tensors,
                                     const std::map<std::string, std::string>& metadata);
 

@@ -79,8 +79,10 @@ TEST(SafetensorsHeaderTest, RefusesEveryRuleBroken) {
       {"offsets three", one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,9])"), 8, "more than"},
       {"offsets one", one(R"("dtype":"F32","shape":[2],"data_offsets":[0])"), 8, "lacks"},
       {"no dtype", one(R"("shape":[2],"data_offsets":[0,8])"), 8, "lacks"},
-      {"unknown dtype", one(R"("dtype":"F4","shape":[2],"data_offsets":[0,8])"), 8, "unknown dtype"},
-      {"wrong bytes", one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8, "shape and dtype"},
+      {"unknown dtype", one(R"("dtype":"F4","shape":[2],"data_offsets":[0,8])"), 8,
+       "unknown dtype"},
+      {"wrong bytes", one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8,
+       "shape and dtype"},
       {"reversed", one(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"), 8, "overlap"},
       {"outside", one(good), 7, "overlap"},
       {"data left over", one(good), 9, "covers"},
@@ -88,8 +90,7 @@ TEST(SafetensorsHeaderTest, RefusesEveryRuleBroken) {
        "too large"},
       {"name twice", "{\"t\":{" + good + "},\"t\":{" + good + "}}", 8, "twice"},
       {"overlap", "{\"t\":{" + good + "},\"u\":{" + good + "}}", 8, "overlap"},
-      {"hole",
-       "{\"t\":{" + good + R"(},"u":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})", 10,
+      {"hole", "{\"t\":{" + good + R"(},"u":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}})", 10,
        "hole"},
       {"metadata number", R"({"__metadata__":{"a":1}})", 0, "wrong kind"},
       {"metadata twice", R"({"__metadata__":{},"__metadata__":{}})", 0, "twice"},
@@ -98,7 +99,8 @@ TEST(SafetensorsHeaderTest, RefusesEveryRuleBroken) {
   for (const BadCase& bad : cases) {
     const auto header = Parse(FileOf(bad.json, bad.data_bytes));
     EXPECT_EQ(header.status().code(), absl::StatusCode::kInvalidArgument) << bad.what;
-    EXPECT_THAT(std::string(header.status().message()), testing::HasSubstr(bad.message)) << bad.what;
+    EXPECT_THAT(std::string(header.status().message()), testing::HasSubstr(bad.message))
+        << bad.what;
   }
 }
 
@@ -114,8 +116,9 @@ TEST(SafetensorsHeaderTest, RefusesLengthsThatTheFileDoesNotHave) {
 
 // Random damage: any answer will do, as long as what is accepted lies inside the file.
 TEST(SafetensorsHeaderTest, DamageNeverPointsOutsideTheFile) {
-  const std::string good = EncodeSafetensorsHeader(
-      {{"a", {"F32", {3, 2}, 0, 24}}, {"b", {"BF16", {4}, 24, 32}}}, {{"format", "pt"}}) +
+  const std::string good =
+      EncodeSafetensorsHeader({{"a", {"F32", {3, 2}, 0, 24}}, {"b", {"BF16", {4}, 24, 32}}},
+                              {{"format", "pt"}}) +
       std::string(32, 'x');
   std::mt19937_64 random(7);
   int accepted = 0;

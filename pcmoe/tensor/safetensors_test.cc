@@ -20,7 +20,8 @@ using testing::HasSubstr;
 
 class SafetensorsTest : public testing::Test {
  protected:
-  SafetensorsTest() : folder_(fs::temp_directory_path() / absl::StrCat("pcmoe_tensor_", ::getpid())) {
+  SafetensorsTest()
+      : folder_(fs::temp_directory_path() / absl::StrCat("pcmoe_tensor_", ::getpid())) {
     fs::create_directories(folder_);
   }
   ~SafetensorsTest() override { fs::remove_all(folder_); }
@@ -118,8 +119,8 @@ TEST_F(SafetensorsTest, AgreesWithPythonInBothDirections) {
   ASSERT_TRUE(WriteSafetensors(ours, Samples()).ok());
   std::ofstream(script) << "import sys, safetensors.torch as s\n"
                            "s.save_file(s.load_file(sys.argv[1]), sys.argv[2])\n";
-  const std::string command = absl::StrCat(PCMOE_PYTHON, " ", script.string(), " ", ours.string(),
-                                           " ", theirs.string());
+  const std::string command =
+      absl::StrCat(PCMOE_PYTHON, " ", script.string(), " ", ours.string(), " ", theirs.string());
 
   ASSERT_EQ(std::system(command.c_str()), 0);
 

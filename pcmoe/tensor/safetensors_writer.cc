@@ -50,8 +50,8 @@ absl::StatusOr<std::vector<std::pair<std::string, TensorEntry>>> LayOut(
     }
     PCMOE_ASSIGN_OR_RETURN(const std::string_view dtype, DtypeNameOf(item->tensor.scalar_type()));
     const uint64_t end = position + item->tensor.nbytes();
-    entries.emplace_back(item->name,
-                         TensorEntry{std::string(dtype), item->tensor.sizes().vec(), position, end});
+    entries.emplace_back(
+        item->name, TensorEntry{std::string(dtype), item->tensor.sizes().vec(), position, end});
     position = end;
   }
   return entries;

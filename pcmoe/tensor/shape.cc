@@ -29,9 +29,9 @@ absl::Status RequireType(const at::Tensor& tensor, at::ScalarType type, std::str
     return absl::InvalidArgumentError(absl::StrCat(std::string(name), " is missing"));
   }
   if (tensor.scalar_type() == type) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(std::string(name), " holds ", c10::toString(tensor.scalar_type()),
-                   " numbers; it should hold ", c10::toString(type)));
+  return absl::InvalidArgumentError(absl::StrCat(std::string(name), " holds ",
+                                                 c10::toString(tensor.scalar_type()),
+                                                 " numbers; it should hold ", c10::toString(type)));
 }
 
 }  // namespace pcmoe::tensor

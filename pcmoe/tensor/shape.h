@@ -13,8 +13,8 @@ namespace pcmoe::tensor {
 /// "[2, 3]", for messages.
 std::string ShapeText(at::IntArrayRef dims);
 
-/// INVALID_ARGUMENT, naming `name` and both shapes, unless `tensor` is defined and has exactly `dims`;
-/// a dimension of -1 in `dims` matches any size.
+/// INVALID_ARGUMENT, naming `name` and both shapes, unless `tensor` is defined and has exactly
+/// `dims`; a dimension of -1 in `dims` matches any size.
 absl::Status RequireShape(const at::Tensor& tensor, at::IntArrayRef dims, std::string_view name);
 
 /// INVALID_ARGUMENT, naming `name` and both types, unless `tensor` is defined and has `type`.

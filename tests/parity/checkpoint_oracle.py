@@ -1,6 +1,11 @@
 # tests/parity/checkpoint_oracle.py: transformers' side of the checkpoint round trip.
-"""checkpoint_oracle.py check FOLDER...   loads each folder; every tensor must arrive, none be left over
-checkpoint_oracle.py make OUT VARIANT...  writes OUT/VARIANT/{per_expert,fused,sharded} and expected.safetensors
+"""checkpoint_oracle.py check FOLDER...
+
+Loads each folder; every tensor must arrive with its values, and none may be left over.
+
+checkpoint_oracle.py make OUT VARIANT...
+
+Writes OUT/VARIANT/{per_expert,fused,sharded}, and expected.safetensors beside them.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-# tests/parity/families.py: small random transformers models of every family, and our names of tensors.
+# tests/parity/families.py: small random models of every family, and our names of their tensors.
 """Used by the oracles beside it; torch and transformers come from .venv."""
 
 import torch

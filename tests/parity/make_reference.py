@@ -1,11 +1,11 @@
-# tests/parity/make_reference.py: what transformers computes for small random models of every family.
+# tests/parity/make_reference.py: what transformers computes for small random models.
 """make_reference.py OUT_DIR VARIANT...
 
 For each variant writes OUT_DIR/VARIANT/: the model as save_pretrained writes it, and
-reference.safetensors with four runs: plain/ (float32), aux/ (float32, with the balance loss), small/
-(float32, a batch whose routing even bfloat16 cannot change) and bf16/ (the same in bfloat16). Each has
-input_ids and labels [B, S], loss, logits, and grad/NAME of every parameter under its name in a
-per-expert checkpoint; aux/ has aux_loss too.
+reference.safetensors with four runs: plain/ (float32), aux/ (float32, with the balance loss),
+small/ (float32, a batch whose routing even bfloat16 cannot change) and bf16/ (the same in
+bfloat16). Each has input_ids and labels [B, S], loss, logits, and grad/NAME of every parameter
+under its name in a per-expert checkpoint; aux/ has aux_loss too.
 """
 
 import pathlib
@@ -18,8 +18,8 @@ import transformers
 import families
 
 BATCH, LENGTH = 3, 24
-# Softmax weights of the last expert chosen and the first not chosen differ by at least this much, far
-# above what float32 loses, so that no choice hangs on rounding.
+# Softmax weights of the last expert chosen and the first not chosen differ by at least this much,
+# far above what float32 loses, so that no choice hangs on rounding.
 MIN_GAP = 2e-4
 SMALL_BATCH, SMALL_LENGTH = 8, 6
 SMALL_MIN_GAP = 2e-2

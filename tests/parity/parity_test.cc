@@ -21,10 +21,10 @@ namespace {
 namespace fs = std::filesystem;
 using Tensors = std::map<std::string, at::Tensor>;
 
-const std::vector<std::string> kVariants{
-    "olmoe",        "olmoe_clip_gqa", "olmoe_tied",     "olmoe_pad", "olmoe_bias_norm", "mixtral",
-    "mixtral_tied", "qwen2_moe",      "qwen2_moe_tied", "qwen3_moe", "qwen3_moe_step",
-    "qwen3_moe_tied"};
+const std::vector<std::string> kVariants{"olmoe",        "olmoe_clip_gqa",  "olmoe_tied",
+                                         "olmoe_pad",    "olmoe_bias_norm", "mixtral",
+                                         "mixtral_tied", "qwen2_moe",       "qwen2_moe_tied",
+                                         "qwen3_moe",    "qwen3_moe_step",  "qwen3_moe_tied"};
 
 // The bound for float32, relative to the tensor's largest value.
 constexpr double kTolerance = 1e-5;
@@ -47,12 +47,11 @@ struct Subject {
     const absl::Status loaded = LoadCheckpoint(folder, *config, weights, experts);
     EXPECT_TRUE(loaded.ok()) << loaded;
     if (!loaded.ok()) return nullptr;
-    subject->backbone =
-        std::make_unique<Backbone>(subject->config, std::move(weights), options);
-    subject->shard = std::make_unique<ExpertShard>(
-        subject->config, std::move(experts),
-        ExpertShard::Options{.compute_dtype = options.compute_dtype,
-                             .recompute = options.recompute});
+    subject->backbone = std::make_unique<Backbone>(subject->config, std::move(weights), options);
+    subject->shard =
+        std::make_unique<ExpertShard>(subject->config, std::move(experts),
+                                      ExpertShard::Options{.compute_dtype = options.compute_dtype,
+                                                           .recompute = options.recompute});
     subject->experts = std::make_unique<LocalExperts>(*subject->shard);
     return subject;
   }
@@ -144,8 +143,7 @@ class ParityTest : public testing::TestWithParam<std::string> {
     const MicroBatch batch = Batch(run);
     std::vector<MicroBatch> sequences;
     for (int64_t b = 0; b < batch.tokens_bs.size(0); ++b) {
-      sequences.push_back(
-          {batch.tokens_bs.narrow(0, b, 1), batch.labels_bs.narrow(0, b, 1), {}});
+      sequences.push_back({batch.tokens_bs.narrow(0, b, 1), batch.labels_bs.narrow(0, b, 1), {}});
     }
     return sequences;
   }
@@ -187,8 +185,8 @@ TEST_P(ParityTest, BalanceLossOverSeveralMicroBatches) {
     const PassResult result = subject->Step(Sequences("aux"), weight);
 
     EXPECT_NEAR(result.balance_loss, Number("aux/aux_loss"), kTolerance * result.balance_loss);
-    const double loss = result.loss_sum / static_cast<double>(result.loss_tokens) +
-                        weight * result.balance_loss;
+    const double loss =
+        result.loss_sum / static_cast<double>(result.loss_tokens) + weight * result.balance_loss;
     EXPECT_NEAR(loss, Number("aux/loss"), kTolerance * loss);
     ExpectClose(subject->Gradients(), GradientsOf("aux"));
   }
