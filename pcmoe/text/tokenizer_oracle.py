@@ -189,8 +189,9 @@ def main():
     for name, tokenizer in make_tokenizers(sample):
         tokenizer.save(f"{out}/{name}.json")
         tokenizer = Tokenizer.from_file(f"{out}/{name}.json")
-        plain = [e.ids for e in tokenizer.encode_batch(lines, add_special_tokens=False)]
-        with_special = [e.ids for e in tokenizer.encode_batch(lines, add_special_tokens=True)]
+        encodings = tokenizer.encode_batch(lines, add_special_tokens=False)
+        plain = [e.ids for e in encodings]
+        with_special = [tokenizer.post_process(e, add_special_tokens=True).ids for e in encodings]
         texts = tokenizer.decode_batch(plain, skip_special_tokens=False)
         with open(f"{out}/{name}.bin", "wb") as file:
             for record in zip(lines, plain, with_special, texts):
