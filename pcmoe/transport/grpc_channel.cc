@@ -24,6 +24,9 @@ using wire::PartyIndex;
 constexpr int kMaxHeaderBytes = 16 << 10;
 constexpr int kMaxStreams = 4;             // of one connection; a peer needs one
 constexpr int kHttp2FrameBytes = 1 << 20;  // fewer, larger HTTP/2 frames cost less processor time
+// Unread bytes a stream may send at first; gRPC's 64 KiB would fill a link of 20 ms only after some
+// round trips.
+constexpr int kLookaheadBytes = 4 << 20;
 constexpr int kConnectTimeoutMs = 5000;
 
 int Milliseconds(absl::Duration duration) {
@@ -44,6 +47,7 @@ void SetCommonArguments(const GrpcChannelOptions& options, Set set) {
   set(GRPC_ARG_TCP_TX_ZEROCOPY_ENABLED, 0);  // CVE-2024-11407
   set(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
   set(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kHttp2FrameBytes);
+  set(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   set(GRPC_ARG_ENABLE_CHANNELZ, 0);
 }
 
