@@ -51,6 +51,8 @@ class ExpertProvider {
   virtual absl::Status FinishPass() = 0;
   /// Forgets a pass that was given up.
   virtual void Reset() = 0;
+  /// Distinct (token, remote owner) rows that left since the last call; for reports.
+  virtual int64_t TakeRowsSent() = 0;
 };
 
 }  // namespace pcmoe::model

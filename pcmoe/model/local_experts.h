@@ -33,6 +33,7 @@ class LocalExperts final : public ExpertProvider {
   absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) override;
   absl::Status FinishPass() override { return absl::OkStatus(); }
   void Reset() override;
+  int64_t TakeRowsSent() override { return 0; }
   /// False: several parties share the shard; its owner resets it and finishes its layers.
   void SetOwnsShard(bool owns) { owns_shard_ = owns; }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "pcmoe/base/digest.h"
 #include "pcmoe/base/status.h"
 #include "pcmoe/model/config.h"
 #include "pcmoe/tensor/safetensors.h"
@@ -93,6 +94,9 @@ absl::Status SaveCheckpoint(const std::filesystem::path& folder, const ModelConf
                             const BackboneParameters& backbone, const ExpertParameters& experts,
                             const std::filesystem::path& base_folder = {},
                             uint64_t max_shard_bytes = uint64_t{5} << 30);
+
+/// SHA-256 over the names and digests of the folder's .safetensors files: what a manifest names.
+absl::StatusOr<base::Sha256> DigestOfCheckpoint(const std::filesystem::path& folder);
 
 /// Parameter counts from the config alone.
 struct ParameterCount {

@@ -26,12 +26,15 @@ std::string_view NameOf(MessageKind kind) {
       return "abort";
     case MessageKind::kBye:
       return "bye";
-    case MessageKind::kCommit:
-      return "commit";
-    case MessageKind::kEvaluation:
-      return "evaluation";
   }
   return "unknown";
+}
+
+std::optional<MessageKind> KindFromName(std::string_view name) {
+  for (uint8_t byte = kFirstMessageKind; byte <= kLastMessageKind; ++byte) {
+    if (NameOf(static_cast<MessageKind>(byte)) == name) return static_cast<MessageKind>(byte);
+  }
+  return std::nullopt;
 }
 
 Buffer Buffer::Allocate(size_t bytes) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -26,16 +27,17 @@ enum class MessageKind : uint8_t {
   kVote = 7,            ///< Finite? and the squared gradient norm of backbone and shard together.
   kAbort = 8,           ///< This attempt is void: who failed, and a reason code.
   kBye = 9,             ///< The run is complete here; nothing follows.
-  kCommit = 10,         ///< Every vote was seen by the sender.
-  kEvaluation = 11,     ///< Loss sums of an evaluation, or the start of one.
 };
 
 /// The smallest and the largest byte that is a MessageKind; all between are.
 inline constexpr uint8_t kFirstMessageKind = 1;
-inline constexpr uint8_t kLastMessageKind = 11;
+inline constexpr uint8_t kLastMessageKind = 9;
 
 /// "expert_rows" and so on: the name in ledgers, configs and sentences; "unknown" for other bytes.
 std::string_view NameOf(MessageKind kind);
+
+/// The kind of that name; empty when there is none.
+std::optional<MessageKind> KindFromName(std::string_view name);
 
 /// What a message belongs to. Plain data.
 struct MessageHeader {

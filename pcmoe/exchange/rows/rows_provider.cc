@@ -70,8 +70,7 @@ absl::Status RowsProvider::Dispatch(int64_t layer, int64_t micro_batch, const at
     if (owner == session_.self() || !owned_.map().Owns(owner, layer)) continue;
     std::vector<border::WirePair> pairs;
     Trip trip = PlanTrip(owner, layer, micro_batch, routing, pairs);
-    sent_.rows += trip.token_r.size(0);
-    sent_.pairs += static_cast<int64_t>(pairs.size());
+    rows_sent_ += trip.token_r.size(0);
     PCMOE_RETURN_IF_ERROR(session_.Send(
         owner, wire::MessageKind::kExpertRows, static_cast<uint16_t>(layer),
         static_cast<uint16_t>(micro_batch),
@@ -171,7 +170,5 @@ void RowsProvider::Reset() {
   batches_.clear();
   owned_.Reset();
 }
-
-RowsProvider::Sent RowsProvider::TakeSent() { return std::exchange(sent_, Sent{}); }
 
 }  // namespace pcmoe::exchange

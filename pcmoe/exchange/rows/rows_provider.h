@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "pcmoe/base/random.h"
@@ -35,12 +36,7 @@ class RowsProvider final : public model::ExpertProvider {
   absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) override;
   absl::Status FinishPass() override { return owned_.FinishPass(); }
   void Reset() override;
-
-  /// Distinct (token, remote owner) rows and (row, expert) pairs sent forward since the last call.
-  struct Sent {
-    int64_t rows = 0, pairs = 0;
-  };
-  Sent TakeSent();
+  int64_t TakeRowsSent() override { return std::exchange(rows_sent_, 0); }
 
  private:
   // What went to one owner: which tokens, in which order, and where their pairs are in [T, K].
@@ -67,7 +63,7 @@ class RowsProvider final : public model::ExpertProvider {
   const base::KeyedStream::Key shuffle_key_;
   bool training_ = true;
   std::map<Key, Batch> batches_;
-  Sent sent_;
+  int64_t rows_sent_ = 0;
 };
 
 }  // namespace pcmoe::exchange

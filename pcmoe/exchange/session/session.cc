@@ -157,9 +157,10 @@ absl::Status Session::HandleAbort(wire::PartyIndex from, const wire::Message& me
 absl::Status Session::HandleMessage(wire::PartyIndex from, wire::Message message) {
   const wire::MessageHeader& header = message.header;
   if (header.kind == wire::MessageKind::kHello) {
+    // A greeting said twice changes nothing; one for a later attempt ends this one.
+    if (in_step_ && header.attempt <= attempt_) return absl::OkStatus();
     hello_[static_cast<size_t>(from)].emplace(header, std::move(message.payload));
-    if (!in_step_) return absl::OkStatus();
-    return FailureStatus({from, AbortReason::kRestarted});
+    return in_step_ ? FailureStatus({from, AbortReason::kRestarted}) : absl::OkStatus();
   }
   const Place place = PlaceOf(from, header);
   const auto now = std::tie(step_, phase_);
@@ -187,7 +188,7 @@ absl::Status Session::Handle(transport::Event event) {
     case transport::Event::Kind::kPeerUp:
       up_[peer] = true;
       hello_[peer].reset();
-      return absl::OkStatus();
+      return in_step_ ? FailureStatus({event.peer, AbortReason::kRestarted}) : absl::OkStatus();
     case transport::Event::Kind::kPeerDown:
       up_[peer] = false;
       hello_[peer].reset();

@@ -1,0 +1,14 @@
+// pcmoe/cli/commands.h: one Add function a command; each stores its Status for main to report.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "pcmoe/base/status.h"
+
+namespace pcmoe::cli {
+
+void AddTrain(CLI::App& app, absl::Status& result);
+void AddProvision(CLI::App& app, absl::Status& result);
+void AddLedger(CLI::App& app, absl::Status& result);
+
+}  // namespace pcmoe::cli

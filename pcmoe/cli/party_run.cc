@@ -1,0 +1,268 @@
+// pcmoe/cli/party_run.cc: see party_run.h. Order: config, identity, data, model, channel, trainer.
+#include "pcmoe/cli/party_run.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Context.h>
+
+#include <atomic>
+#include <csignal>
+
+#include "absl/strings/str_split.h"
+#include "pcmoe/base/log.h"
+#include "pcmoe/base/random.h"
+#include "pcmoe/exchange/rows/rows_provider.h"
+#include "pcmoe/provision/identity.h"
+#include "pcmoe/tensor/memory.h"
+#include "pcmoe/train/trainer.h"
+#include "pcmoe/transport/grpc_channel.h"
+
+namespace pcmoe::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::atomic<bool> g_interrupted{false};
+void OnSignal(int) { g_interrupted.store(true); }
+
+// What the party reads before it talks to anybody.
+struct Inputs {
+  train::RunConfig config;
+  std::optional<provision::Identity> identity;
+  model::ModelConfig model;
+  std::vector<data::BatchSource> sources;
+  std::vector<std::string> eval_names;
+  std::vector<std::vector<model::MicroBatch>> eval_batches;
+
+  int parties() const {
+    return identity ? static_cast<int>(identity->manifest.parties.size()) : 1;
+  }
+  int self() const { return identity ? static_cast<int>(identity->index) : 0; }
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (int p = 0; identity && p < parties(); ++p) {
+      result.push_back(identity->manifest.parties[static_cast<size_t>(p)].name);
+    }
+    if (result.empty()) result.push_back("self");
+    return result;
+  }
+};
+
+fs::path ModelFolder(const train::RunConfig& config) {
+  const fs::path path = config.model_name_or_path;
+  return fs::is_directory(path) ? path : path.parent_path();
+}
+
+absl::Status LoadFederation(const fs::path& config_path, Inputs& inputs) {
+  if (inputs.config.identity == "none") return inputs.config.Validate();
+  PCMOE_ASSIGN_OR_RETURN(inputs.identity, provision::LoadIdentity(inputs.config.identity));
+  const federation::Manifest& manifest = inputs.identity->manifest;
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<std::string> keys, train::KeysSet(config_path));
+  inputs.config.schedule = std::string(NameOf(manifest.schedule));
+  inputs.config.exchange = std::string(NameOf(manifest.exchange));
+  PCMOE_RETURN_IF_ERROR(train::ApplySharedTraining(manifest.training, keys, inputs.config));
+  base::SetLogName(inputs.identity->name);
+  const absl::Duration left = inputs.identity->expires - absl::Now();
+  if (left < absl::Hours(24 * 14)) {
+    base::LogWarning(absl::StrCat("the certificate of this party ends in ",
+                                  absl::FormatDuration(absl::Floor(left, absl::Hours(1)))));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadModelConfig(Inputs& inputs) {
+  PCMOE_ASSIGN_OR_RETURN(inputs.model, model::LoadConfig(inputs.config.model_name_or_path));
+  if (!inputs.identity) return absl::OkStatus();
+  const federation::Manifest& manifest = inputs.identity->manifest;
+  if (base::DigestOf(inputs.model.raw_json) != manifest.model_config_sha256) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(inputs.config.model_name_or_path,
+                     ": this model config is not the one of the signed manifest"));
+  }
+  if (manifest.checkpoint_sha256) {
+    PCMOE_ASSIGN_OR_RETURN(const base::Sha256 digest,
+                           model::DigestOfCheckpoint(ModelFolder(inputs.config)));
+    if (digest != *manifest.checkpoint_sha256) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(inputs.config.model_name_or_path,
+                       ": these weights are not those of the signed manifest"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenizerFits(const text::Tokenizer& tokenizer, const Inputs& inputs) {
+  if (tokenizer.vocab_size() <= inputs.model.vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the tokenizer has ", tokenizer.vocab_size(), " tokens, more than the model's vocab_size ",
+      inputs.model.vocab_size));
+}
+
+absl::Status LoadData(Inputs& inputs) {
+  const train::RunConfig& config = inputs.config;
+  const std::string file = config.tokenizer.empty()
+                               ? (ModelFolder(config) / "tokenizer.json").string()
+                               : config.tokenizer;
+  PCMOE_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer, text::Tokenizer::Load(file));
+  PCMOE_RETURN_IF_ERROR(CheckTokenizerFits(tokenizer, inputs));
+  const data::PackOptions pack{.sequence_length = static_cast<int32_t>(config.sequence_length),
+                               .eos_id = tokenizer.EosId().value_or(-1)};
+  const auto seed = static_cast<uint64_t>(config.data_seed >= 0 ? config.data_seed : config.seed);
+  for (size_t i = 0; i < config.train.size(); ++i) {
+    PCMOE_ASSIGN_OR_RETURN(
+        std::vector<data::Sequence> sequences,
+        data::LoadSequences({config.train[i]}, tokenizer, pack, config.text_column));
+    const size_t place = i + static_cast<size_t>(inputs.self());
+    inputs.sources.emplace_back(std::move(sequences),
+                                base::SeedOf(seed, absl::StrCat("data/", place)));
+    if (inputs.sources.back().empty()) {
+      base::LogWarning(absl::StrCat(config.train[i], ": has no text; nothing is trained on it"));
+    }
+  }
+  for (const std::string& path : config.eval) {
+    PCMOE_ASSIGN_OR_RETURN(const std::vector<data::Sequence> sequences,
+                           data::LoadSequences({path}, tokenizer, pack, config.text_column));
+    std::vector<model::MicroBatch> batches;
+    for (size_t i = 0; i < sequences.size();) {
+      std::vector<const data::Sequence*> rows;
+      while (i < sequences.size() &&
+             rows.size() < static_cast<size_t>(config.per_device_train_batch_size)) {
+        rows.push_back(&sequences[i++]);
+      }
+      batches.push_back(train::ToMicroBatch(rows));
+    }
+    inputs.eval_names.push_back(path);
+    inputs.eval_batches.push_back(std::move(batches));
+  }
+  if (inputs.parties() == 1 && inputs.sources.empty()) {
+    return absl::InvalidArgumentError("[data] train names no file, so there is nothing to train on");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<transport::Channel>> OpenChannel(const Inputs& inputs) {
+  const provision::Identity& identity = *inputs.identity;
+  const federation::Manifest& manifest = identity.manifest;
+  transport::GrpcChannelOptions options;
+  options.self = inputs.self();
+  for (size_t p = 0; p < manifest.parties.size(); ++p) {
+    const federation::PartyEntry& party = manifest.parties[p];
+    options.parties.push_back({party.name, party.host, party.port, manifest.IdentityOf(p)});
+  }
+  if (!inputs.config.listen.empty()) options.listen_host = inputs.config.listen;
+  options.ca_pem = identity.ca_pem;
+  options.certificate_pem = identity.certificate_pem;
+  options.key_pem = identity.key_pem;
+  const base::Sha256 digest = manifest.Digest();
+  std::copy_n(digest.begin(), options.run.size(), options.run.begin());
+  options.max_message_bytes = manifest.limits.max_message_bytes;
+  options.keepalive = absl::Seconds(inputs.config.keepalive_s);
+  options.keepalive_timeout = options.keepalive;
+  return transport::CreateGrpcChannel(options);
+}
+
+absl::StatusOr<border::Policy> PolicyOf(const Inputs& inputs) {
+  border::Policy policy{.allow_readable_rows = inputs.config.allow_readable_rows};
+  const std::vector<std::string> names = inputs.names();
+  for (const std::string& entry : inputs.config.forbid) {
+    const std::pair<std::string, std::string> parts = absl::StrSplit(entry, absl::MaxSplits(':', 1));
+    const auto kind = wire::KindFromName(parts.second);
+    bool found = false;
+    for (int p = 0; kind && p < inputs.parties(); ++p) {
+      if (parts.first != "*" && parts.first != names[static_cast<size_t>(p)]) continue;
+      policy.forbidden.emplace(p, *kind);
+      found = true;
+    }
+    if (!found) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "[border] forbid: \"", entry, "\" is not \"PARTY:KIND\" or \"*:KIND\" of this federation"));
+    }
+  }
+  return policy;
+}
+
+absl::Status RunAlone(Inputs& inputs) {
+  const train::RunConfig& config = inputs.config;
+  const uint64_t baseline = tensor::AllocatedBytes();
+  PCMOE_ASSIGN_OR_RETURN(const auto model, train::PartyModel::Create(
+                                               inputs.model, config, AllExperts(inputs.model)));
+  model::LocalExperts experts(model->shard());
+  exchange::Session session(nullptr, nullptr, {.names = inputs.names()});
+  train::Checkpoints checkpoints(config.output_dir, "", config.save_total_limit);
+  PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
+                         train::RunReport::Create(config.output_dir, config.max_steps,
+                                                  config.logging_steps, true));
+  return train::Trainer({.config = config, .session = session, .experts = experts, .model = *model,
+                         .sources = inputs.sources, .eval_names = inputs.eval_names,
+                         .eval_batches = inputs.eval_batches, .checkpoints = checkpoints,
+                         .report = report, .baseline_bytes = baseline,
+                         .interrupted = [] { return g_interrupted.load(); }})
+      .Run();
+}
+
+absl::Status RunFederated(Inputs& inputs) {
+  const train::RunConfig& config = inputs.config;
+  const federation::Manifest& manifest = inputs.identity->manifest;
+  if (!config.allow_readable_rows) {
+    return absl::FailedPreconditionError(
+        "exchange \"rows\" lets the owners of the experts read this party's token rows; set "
+        "[border] allow_readable_rows = true if that is meant (docs/privacy.md says what they learn)");
+  }
+  const auto sparse = static_cast<size_t>(
+      std::count(inputs.model.sparse_layers.begin(), inputs.model.sparse_layers.end(), true));
+  PCMOE_ASSIGN_OR_RETURN(
+      const federation::Placement placement,
+      federation::Placement::Create(manifest.owners, sparse,
+                                    static_cast<size_t>(inputs.model.num_experts),
+                                    manifest.parties.size()));
+  const exchange::ExpertMap map(inputs.model, placement);
+  const uint64_t baseline = tensor::AllocatedBytes();
+  PCMOE_ASSIGN_OR_RETURN(const auto model, train::PartyModel::Create(inputs.model, config,
+                                                                     map.SelectionOf(inputs.self())));
+  PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
+                         train::RunReport::Create(config.output_dir, config.max_steps,
+                                                  config.logging_steps, true));
+  PCMOE_ASSIGN_OR_RETURN(auto ledger, border::Ledger::Open(fs::path(config.output_dir) /
+                                                               "ledger.jsonl", inputs.names()));
+  PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(inputs));
+  border::EgressGate gate(std::move(policy), std::move(ledger));
+  PCMOE_ASSIGN_OR_RETURN(const std::unique_ptr<transport::Channel> channel, OpenChannel(inputs));
+  exchange::Session session(channel.get(), &gate,
+                            {.peer_timeout = absl::Seconds(config.peer_timeout_s),
+                             .names = inputs.names()});
+  session.SetInterrupt([] { return g_interrupted.load(); });
+  exchange::OwnedExperts owned(inputs.model, map, model->shard(), session,
+                               static_cast<int64_t>(manifest.limits.max_rows));
+  exchange::RowsProvider experts(owned, session, inputs.identity->shuffle_key);
+  train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
+                                 config.save_total_limit);
+  const absl::Status status =
+      train::Trainer({.config = config, .session = session, .experts = experts, .model = *model,
+                      .gate = &gate, .sources = inputs.sources, .eval_names = inputs.eval_names,
+                      .eval_batches = inputs.eval_batches, .checkpoints = checkpoints,
+                      .report = report, .schedule_seed = manifest.schedule_seed,
+                      .baseline_bytes = baseline,
+                      .interrupted = [] { return g_interrupted.load(); }})
+          .Run();
+  session.Close();
+  return status;
+}
+
+}  // namespace
+
+absl::Status RunParty(const fs::path& config_path, const std::vector<std::string>& overrides,
+                      bool) {
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  std::signal(SIGPIPE, SIG_IGN);
+  tensor::InstallCountingAllocator();
+  Inputs inputs;
+  PCMOE_ASSIGN_OR_RETURN(inputs.config, train::LoadRunConfig(config_path, overrides));
+  PCMOE_RETURN_IF_ERROR(LoadFederation(config_path, inputs));
+  at::set_num_threads(static_cast<int>(inputs.config.num_threads));
+  at::globalContext().setFlushDenormal(true);
+  PCMOE_RETURN_IF_ERROR(LoadModelConfig(inputs));
+  PCMOE_RETURN_IF_ERROR(LoadData(inputs));
+  return inputs.identity ? RunFederated(inputs) : RunAlone(inputs);
+}
+
+}  // namespace pcmoe::cli

@@ -1,0 +1,158 @@
+// pcmoe/train/federated_step.cc: see federated_step.h.
+#include "pcmoe/train/federated_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "pcmoe/optim/norm.h"
+
+namespace pcmoe::train {
+namespace {
+
+using exchange::AbortReason;
+using exchange::Session;
+
+// Begin: i64 loss tokens, i64 micro-batches, i64 newest durable checkpoint.
+struct Begin {
+  int64_t loss_tokens = 0;
+  int64_t micro_batches = 0;
+  int64_t durable_step = 0;
+};
+// Vote: f64 squared gradient norm of backbone and shard together; not finite: this party says no.
+struct Vote {
+  double sum_of_squares = 0;
+};
+
+constexpr int64_t kMaxMicroBatches = 65535;
+
+template <typename Body>
+wire::Buffer Encode(const Body& body) {
+  wire::Buffer buffer = wire::Buffer::Allocate(sizeof(Body));
+  std::memcpy(buffer.writable().data(), &body, sizeof(Body));
+  return buffer;
+}
+
+// Everybody's body of `kind`, by party; `own` is sent to all others.
+template <typename Body>
+absl::StatusOr<std::vector<Body>> ExchangeAll(Session& session, wire::MessageKind kind,
+                                              const Body& own) {
+  std::vector<Body> all(static_cast<size_t>(session.parties()));
+  all[static_cast<size_t>(session.self())] = own;
+  PCMOE_RETURN_IF_ERROR(session.Broadcast(kind, Encode(own)));
+  for (int peer = 0; peer < session.parties(); ++peer) {
+    if (peer == session.self()) continue;
+    PCMOE_ASSIGN_OR_RETURN(const wire::Buffer payload, session.Await(kind, peer, 0, 0));
+    if (payload.size() != sizeof(Body)) {
+      return session.FailureStatus({peer, AbortReason::kBadMessage}, "a body of the wrong size");
+    }
+    std::memcpy(&all[static_cast<size_t>(peer)], payload.bytes().data(), sizeof(Body));
+  }
+  return all;
+}
+
+absl::StatusOr<std::vector<Begin>> BeginAll(Session& session, const Begin& own) {
+  PCMOE_ASSIGN_OR_RETURN(std::vector<Begin> all,
+                         ExchangeAll(session, wire::MessageKind::kBegin, own));
+  for (int peer = 0; peer < session.parties(); ++peer) {
+    const Begin& begin = all[static_cast<size_t>(peer)];
+    const bool sane = begin.micro_batches >= 0 && begin.micro_batches <= kMaxMicroBatches &&
+                      begin.loss_tokens >= 0 && begin.loss_tokens < (int64_t{1} << 40);
+    if (!sane) return session.FailureStatus({peer, AbortReason::kBadMessage}, "an impossible begin");
+  }
+  return all;
+}
+
+std::vector<int64_t> MicroBatchesOf(const std::vector<Begin>& begins) {
+  std::vector<int64_t> counts;
+  for (const Begin& begin : begins) counts.push_back(begin.micro_batches);
+  return counts;
+}
+
+// Prepare and commit: everybody tells everybody; the step is committed where all votes are there and all
+// are finite. Who dies between sending its votes leaves some committed and some not; they meet again at a
+// checkpoint that all have (rendezvous.h), so no party goes on from a step that another does not have.
+absl::StatusOr<double> VoteAll(Session& session, double sum_of_squares) {
+  PCMOE_ASSIGN_OR_RETURN(
+      const std::vector<Vote> votes,
+      ExchangeAll(session, wire::MessageKind::kVote, Vote{sum_of_squares}));
+  double total = 0;
+  for (int party = 0; party < session.parties(); ++party) {
+    const double part = votes[static_cast<size_t>(party)].sum_of_squares;
+    if (!std::isfinite(part) || part < 0) {
+      return session.FailureStatus({party, AbortReason::kNotFinite});
+    }
+    total += part;
+  }
+  return std::sqrt(total);
+}
+
+}  // namespace
+
+absl::StatusOr<StepReport> RunStep(const StepPlan& plan,
+                                   std::span<const model::MicroBatch> batches, Session& session,
+                                   model::ExpertProvider& experts, PartyModel& model) {
+  Begin own{.micro_batches = static_cast<int64_t>(batches.size()),
+            .durable_step = plan.durable_step};
+  for (const model::MicroBatch& batch : batches) {
+    own.loss_tokens +=
+        model::CountLossTokens(batch, model.backbone().options().isolate_documents);
+  }
+  PCMOE_RETURN_IF_ERROR(session.EnterStep(static_cast<uint64_t>(plan.step), plan.attempt));
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<Begin> begins, BeginAll(session, own));
+  StepReport report;
+  report.common_durable_step = plan.durable_step;
+  for (const Begin& begin : begins) {
+    report.federation_tokens += begin.loss_tokens;
+    report.common_durable_step = std::min(report.common_durable_step, begin.durable_step);
+  }
+  if (report.federation_tokens == 0) {
+    return absl::FailedPreconditionError("no party has a token to train on in this step");
+  }
+  const double scale = 1.0 / static_cast<double>(report.federation_tokens);
+  const double share = static_cast<double>(own.loss_tokens) * scale;
+  PCMOE_RETURN_IF_ERROR(experts.BeginPass(MicroBatchesOf(begins), /*training=*/true));
+  PCMOE_ASSIGN_OR_RETURN(report.own, model.backbone().ForwardBackward(
+                                         batches, experts, scale, plan.balance_coef * share));
+  PCMOE_RETURN_IF_ERROR(experts.FinishPass());
+
+  // A party without tokens in this step (no data, or not its turn) leaves its backbone alone.
+  const bool with_backbone = own.loss_tokens > 0;
+  double sum_of_squares = model.GradientSumOfSquares(with_backbone);
+  if (!std::isfinite(report.own.loss_sum)) sum_of_squares = std::nan("");
+  PCMOE_ASSIGN_OR_RETURN(report.grad_norm, VoteAll(session, sum_of_squares));
+  model.Step(plan.learning_rate, optim::ClipFactor(report.grad_norm, plan.max_grad_norm),
+             with_backbone);
+  return report;
+}
+
+absl::StatusOr<std::vector<model::PassResult>> RunEvaluation(
+    int64_t step, uint32_t attempt,
+    const std::vector<std::vector<model::MicroBatch>>& batches_by_set, size_t at_once,
+    Session& session, model::ExpertProvider& experts, PartyModel& model) {
+  Begin own;
+  for (const auto& set : batches_by_set) own.micro_batches += static_cast<int64_t>(set.size());
+  PCMOE_RETURN_IF_ERROR(session.EnterStep(static_cast<uint64_t>(step), attempt,
+                                          Session::Phase::kEvaluation));
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<Begin> begins, BeginAll(session, own));
+  PCMOE_RETURN_IF_ERROR(experts.BeginPass(MicroBatchesOf(begins), /*training=*/false));
+  std::vector<model::PassResult> results;
+  int64_t first = 0;
+  for (const auto& set : batches_by_set) {
+    model::PassResult sum;
+    for (size_t begin = 0; begin < set.size(); begin += at_once) {
+      const size_t count = std::min(at_once, set.size() - begin);
+      PCMOE_ASSIGN_OR_RETURN(
+          const model::PassResult part,
+          model.backbone().Evaluate(std::span(set).subspan(begin, count), experts, first));
+      sum.loss_sum += part.loss_sum;
+      sum.loss_tokens += part.loss_tokens;
+      first += static_cast<int64_t>(count);
+    }
+    results.push_back(sum);
+  }
+  PCMOE_RETURN_IF_ERROR(experts.FinishPass());
+  return results;
+}
+
+}  // namespace pcmoe::train

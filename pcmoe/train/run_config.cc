@@ -1,0 +1,394 @@
+// pcmoe/train/run_config.cc: see run_config.h. Every key is said once, in Fields().
+#include "pcmoe/train/run_config.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <sstream>
+#include <variant>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "pcmoe/base/file.h"
+#include "pcmoe/optim/schedule.h"
+
+namespace pcmoe::train {
+namespace {
+
+using Target = std::variant<std::string RunConfig::*, double RunConfig::*, int64_t RunConfig::*,
+                            bool RunConfig::*, std::vector<std::string> RunConfig::*>;
+struct Field {
+  std::string table, key;
+  Target target;
+  bool shared = false;
+};
+
+const std::vector<Field>& Fields() {
+  using C = RunConfig;
+  static const std::vector<Field> fields = {
+      {"model", "model_name_or_path", &C::model_name_or_path},
+      {"model", "tokenizer", &C::tokenizer},
+      {"data", "train", &C::train},
+      {"data", "eval", &C::eval},
+      {"data", "text_column", &C::text_column},
+      {"training", "learning_rate", &C::learning_rate, true},
+      {"training", "lr_scheduler_type", &C::lr_scheduler_type, true},
+      {"training", "warmup_steps", &C::warmup_steps, true},
+      {"training", "max_steps", &C::max_steps, true},
+      {"training", "weight_decay", &C::weight_decay, true},
+      {"training", "adam_beta1", &C::adam_beta1, true},
+      {"training", "adam_beta2", &C::adam_beta2, true},
+      {"training", "adam_epsilon", &C::adam_epsilon, true},
+      {"training", "max_grad_norm", &C::max_grad_norm, true},
+      {"training", "router_aux_loss_coef", &C::router_aux_loss_coef, true},
+      {"training", "sequence_length", &C::sequence_length, true},
+      {"training", "precision", &C::precision, true},
+      {"training", "isolate_documents", &C::isolate_documents, true},
+      {"training", "save_steps", &C::save_steps, true},
+      {"training", "eval_steps", &C::eval_steps, true},
+      {"training", "seed", &C::seed, true},
+      {"training", "per_device_train_batch_size", &C::per_device_train_batch_size},
+      {"training", "gradient_accumulation_steps", &C::gradient_accumulation_steps},
+      {"training", "data_seed", &C::data_seed},
+      {"training", "gradient_checkpointing", &C::gradient_checkpointing},
+      {"training", "num_threads", &C::num_threads},
+      {"training", "logging_steps", &C::logging_steps},
+      {"training", "save_total_limit", &C::save_total_limit},
+      {"federation", "exchange", &C::exchange},
+      {"federation", "schedule", &C::schedule},
+      {"federation", "placement", &C::placement},
+      {"border", "allow_readable_rows", &C::allow_readable_rows},
+      {"border", "forbid", &C::forbid},
+      {"run", "identity", &C::identity},
+      {"run", "listen", &C::listen},
+      {"run", "output_dir", &C::output_dir},
+      {"run", "on_peer_loss", &C::on_peer_loss},
+      {"run", "peer_timeout_s", &C::peer_timeout_s},
+      {"run", "keepalive_s", &C::keepalive_s},
+      {"run", "rendezvous_timeout_s", &C::rendezvous_timeout_s},
+      {"run", "resume_from_checkpoint", &C::resume_from_checkpoint},
+  };
+  return fields;
+}
+
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+// "; did you mean [training] learning_rate?" for the nearest key, if one is near.
+std::string Suggestion(std::string_view table, std::string_view key) {
+  const Field* best = nullptr;
+  size_t best_distance = std::max<size_t>(2, key.size() / 3) + 1;
+  for (const Field& field : Fields()) {
+    const size_t distance = EditDistance(key, field.key) + (field.table == table ? 0 : 1);
+    if (distance >= best_distance) continue;
+    best_distance = distance;
+    best = &field;
+  }
+  if (best == nullptr) return "";
+  return absl::StrCat("; did you mean [", best->table, "] ", best->key, "?");
+}
+
+const Field* Find(std::string_view table, std::string_view key) {
+  for (const Field& field : Fields()) {
+    if (field.table == table && field.key == key) return &field;
+  }
+  return nullptr;
+}
+
+absl::Status WrongType(const Field& field, absl::string_view wanted) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("[", field.table, "] ", field.key, " must be ", wanted));
+}
+
+absl::Status Assign(const Field& field, const toml::node& node, RunConfig& config) {
+  if (const auto* text = std::get_if<std::string RunConfig::*>(&field.target)) {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return WrongType(field, "a string in quotes");
+    config.*(*text) = *value;
+  } else if (const auto* real = std::get_if<double RunConfig::*>(&field.target)) {
+    const auto value = node.value<double>();
+    if (!value || !node.is_number()) return WrongType(field, "a number");
+    config.*(*real) = *value;
+  } else if (const auto* whole = std::get_if<int64_t RunConfig::*>(&field.target)) {
+    const auto value = node.value_exact<int64_t>();
+    if (!value) return WrongType(field, "a whole number");
+    config.*(*whole) = *value;
+  } else if (const auto* flag = std::get_if<bool RunConfig::*>(&field.target)) {
+    const auto value = node.value_exact<bool>();
+    if (!value) return WrongType(field, "true or false");
+    config.*(*flag) = *value;
+  } else {
+    auto& list = config.*std::get<std::vector<std::string> RunConfig::*>(field.target);
+    list.clear();
+    if (const auto one = node.value_exact<std::string>()) {
+      list.push_back(*one);
+      return absl::OkStatus();
+    }
+    const toml::array* array = node.as_array();
+    if (array == nullptr) return WrongType(field, "a string or a list of strings");
+    for (const toml::node& item : *array) {
+      const auto value = item.value_exact<std::string>();
+      if (!value) return WrongType(field, "a string or a list of strings");
+      list.push_back(*value);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Apply(const toml::table& root, RunConfig& config) {
+  for (const auto& [table_key, table_node] : root) {
+    const std::string table(table_key.str());
+    const toml::table* entries = table_node.as_table();
+    if (entries == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", table, "\" stands outside of a [table]",
+                                                     Suggestion("", table)));
+    }
+    const bool known = std::any_of(Fields().begin(), Fields().end(),
+                                   [&](const Field& field) { return field.table == table; });
+    if (!known) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "there is no table [", table,
+          "]; the tables are [model] [data] [training] [federation] [border] [run]"));
+    }
+    for (const auto& [key_node, node] : *entries) {
+      const std::string key(key_node.str());
+      const Field* field = Find(table, key);
+      if (field == nullptr) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("[", table, "] has no key \"", key, "\"", Suggestion(table, key)));
+      }
+      PCMOE_RETURN_IF_ERROR(Assign(*field, node, config));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<toml::table> ParseToml(const std::string& text, const std::string& origin) {
+  try {
+    return toml::parse(text, origin);
+  } catch (const toml::parse_error& error) {  // toml++ reports by exception only
+    std::ostringstream place;
+    place << error.source().begin;
+    return absl::InvalidArgumentError(
+        absl::StrCat(origin, ": ", std::string(error.description()), " (", place.str(), ")"));
+  }
+}
+
+// "table.key=value"; a value that is not TOML by itself is taken as a string.
+absl::Status Override(const std::string& text, RunConfig& config) {
+  const size_t equals = text.find('=');
+  const size_t dot = text.find('.');
+  if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--set ", text, ": write it as --set table.key=value"));
+  }
+  const std::string table = text.substr(0, dot);
+  const std::string key = text.substr(dot + 1, equals - dot - 1);
+  const std::string value = text.substr(equals + 1);
+  const Field* field = Find(table, key);
+  if (field == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--set ", text, ": there is no such key", Suggestion(table, key)));
+  }
+  auto parsed = ParseToml(absl::StrCat("value = ", value), "--set");
+  if (!parsed.ok()) parsed = ParseToml(absl::StrCat("value = '", value, "'"), "--set");
+  PCMOE_RETURN_IF_ERROR(parsed.status());
+  return Assign(*field, *parsed->get("value"), config);
+}
+
+std::string TextOf(const Field& field, const RunConfig& config) {
+  if (const auto* text = std::get_if<std::string RunConfig::*>(&field.target)) {
+    return config.*(*text);
+  }
+  if (const auto* real = std::get_if<double RunConfig::*>(&field.target)) {
+    return absl::StrFormat("%.17g", config.*(*real));
+  }
+  if (const auto* whole = std::get_if<int64_t RunConfig::*>(&field.target)) {
+    return absl::StrCat(config.*(*whole));
+  }
+  if (const auto* flag = std::get_if<bool RunConfig::*>(&field.target)) {
+    return config.*(*flag) ? "true" : "false";
+  }
+  return absl::StrJoin(config.*std::get<std::vector<std::string> RunConfig::*>(field.target), ",");
+}
+
+absl::Status SetFromText(const Field& field, const std::string& text, RunConfig& config) {
+  bool ok = true;
+  if (const auto* string = std::get_if<std::string RunConfig::*>(&field.target)) {
+    config.*(*string) = text;
+  } else if (const auto* real = std::get_if<double RunConfig::*>(&field.target)) {
+    ok = absl::SimpleAtod(text, &(config.*(*real)));
+  } else if (const auto* whole = std::get_if<int64_t RunConfig::*>(&field.target)) {
+    ok = absl::SimpleAtoi(text, &(config.*(*whole)));
+  } else if (const auto* flag = std::get_if<bool RunConfig::*>(&field.target)) {
+    ok = absl::SimpleAtob(text, &(config.*(*flag)));
+  }
+  if (ok) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the manifest's training.", field.key, " cannot be read"));
+}
+
+std::string Quoted(const std::string& text) {
+  std::ostringstream out;
+  out << toml::value<std::string>(text);
+  return out.str();
+}
+
+}  // namespace
+
+absl::Status RunConfig::Validate() const {
+  const auto bad = [](absl::string_view what) { return absl::InvalidArgumentError(what); };
+  PCMOE_RETURN_IF_ERROR(optim::ParseSchedulerType(lr_scheduler_type).status());
+  if (model_name_or_path.empty()) return bad("[model] model_name_or_path is missing");
+  if (!(learning_rate > 0 && learning_rate < 1e3)) return bad("[training] learning_rate must be positive");
+  if (max_steps < 1) return bad("[training] max_steps must be at least 1");
+  if (warmup_steps < 0) return bad("[training] warmup_steps must not be negative");
+  if (!(weight_decay >= 0)) return bad("[training] weight_decay must not be negative");
+  if (!(adam_beta1 >= 0 && adam_beta1 < 1 && adam_beta2 >= 0 && adam_beta2 < 1)) {
+    return bad("[training] adam_beta1 and adam_beta2 must be in [0, 1)");
+  }
+  if (!(adam_epsilon > 0)) return bad("[training] adam_epsilon must be positive");
+  if (!(max_grad_norm >= 0)) return bad("[training] max_grad_norm must not be negative (0: off)");
+  if (sequence_length < 2 || sequence_length > (1 << 20)) {
+    return bad("[training] sequence_length must be from 2 to 1048576");
+  }
+  if (precision != "fp32" && precision != "bf16") {
+    return bad("[training] precision must be \"fp32\" or \"bf16\"");
+  }
+  if (save_steps < 0 || eval_steps < 0 || logging_steps < 1) {
+    return bad("[training] save_steps and eval_steps must not be negative, logging_steps at least 1");
+  }
+  if (seed < 0) return bad("[training] seed must not be negative");
+  if (per_device_train_batch_size < 1 || gradient_accumulation_steps < 1 ||
+      gradient_accumulation_steps > 4096) {
+    return bad("[training] per_device_train_batch_size and gradient_accumulation_steps must be at least 1");
+  }
+  if (num_threads < 1 || num_threads > 1024) return bad("[training] num_threads must be from 1 to 1024");
+  if (save_total_limit < 1) return bad("[training] save_total_limit must be at least 1");
+  if (exchange != "rows") return bad("[federation] exchange must be \"rows\"");
+  if (schedule != "synchronous" && schedule != "round_robin") {
+    return bad("[federation] schedule must be \"synchronous\" or \"round_robin\"");
+  }
+  if (on_peer_loss != "wait" && on_peer_loss != "stop") {
+    return bad("[run] on_peer_loss must be \"wait\" or \"stop\"");
+  }
+  if (resume_from_checkpoint != "auto" && resume_from_checkpoint != "never") {
+    return bad("[run] resume_from_checkpoint must be \"auto\" or \"never\"");
+  }
+  if (!(peer_timeout_s >= 1) || !(keepalive_s >= 1) || !(rendezvous_timeout_s >= 1)) {
+    return bad("[run] peer_timeout_s, keepalive_s and rendezvous_timeout_s must be at least 1");
+  }
+  return absl::OkStatus();
+}
+
+const std::vector<std::string>& SharedTrainingKeys() {
+  static const std::vector<std::string> keys = [] {
+    std::vector<std::string> shared;
+    for (const Field& field : Fields()) {
+      if (field.shared) shared.push_back(field.key);
+    }
+    return shared;
+  }();
+  return keys;
+}
+
+absl::StatusOr<RunConfig> LoadRunConfig(const std::filesystem::path& path,
+                                        const std::vector<std::string>& overrides) {
+  PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, 1 << 20));
+  PCMOE_ASSIGN_OR_RETURN(const toml::table root, ParseToml(text, path.string()));
+  RunConfig config;
+  PCMOE_RETURN_IF_ERROR(WithContext(Apply(root, config), path.string()));
+  for (const std::string& one : overrides) PCMOE_RETURN_IF_ERROR(Override(one, config));
+  const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+  const auto resolve = [&folder](std::string& file) {
+    if (!file.empty()) file = (folder / file).lexically_normal().string();
+  };
+  if (config.identity != "none") resolve(config.identity);
+  for (std::string* file : {&config.model_name_or_path, &config.tokenizer,
+                            &config.output_dir}) {
+    resolve(*file);
+  }
+  if (config.placement != "round_robin") resolve(config.placement);
+  for (std::string& file : config.train) resolve(file);
+  for (std::string& file : config.eval) resolve(file);
+  return config;
+}
+
+std::map<std::string, std::string> SharedTraining(const RunConfig& config) {
+  std::map<std::string, std::string> shared;
+  for (const Field& field : Fields()) {
+    if (field.shared) shared[field.key] = TextOf(field, config);
+  }
+  return shared;
+}
+
+absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path) {
+  PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, 1 << 20));
+  PCMOE_ASSIGN_OR_RETURN(const toml::table root, ParseToml(text, path.string()));
+  std::vector<std::string> keys;
+  if (const toml::table* training = root["training"].as_table()) {
+    for (const auto& [key, value] : *training) keys.emplace_back(key.str());
+  }
+  return keys;
+}
+
+absl::Status ApplySharedTraining(const std::map<std::string, std::string>& shared,
+                                 const std::vector<std::string>& set_keys, RunConfig& config) {
+  for (const auto& [key, value] : shared) {
+    const Field* field = Find("training", key);
+    if (field == nullptr || !field->shared) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the manifest has training.", key, ", which this version does not know"));
+    }
+    const bool set_here = std::find(set_keys.begin(), set_keys.end(), key) != set_keys.end();
+    if (set_here && TextOf(*field, config) != value) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "[training] ", key, " is ", TextOf(*field, config), " here, but the signed manifest says ",
+          value, "; remove the line, or provision a new manifest"));
+    }
+    PCMOE_RETURN_IF_ERROR(SetFromText(*field, value, config));
+  }
+  return config.Validate();
+}
+
+std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables) {
+  std::string text;
+  for (const std::string& table : tables) {
+    absl::StrAppend(&text, text.empty() ? "" : "\n", "[", table, "]\n");
+    for (const Field& field : Fields()) {
+      if (field.table != table || field.shared) continue;
+      std::string value = TextOf(field, config);
+      if (std::holds_alternative<std::string RunConfig::*>(field.target)) {
+        if (value.empty()) continue;
+        value = Quoted(value);
+      } else if (const auto* list =
+                     std::get_if<std::vector<std::string> RunConfig::*>(&field.target)) {
+        if ((config.*(*list)).empty()) continue;
+        value = absl::StrCat("[", absl::StrJoin(config.*(*list), ", ",
+                                                [](std::string* out, const std::string& item) {
+                                                  out->append(Quoted(item));
+                                                }), "]");
+      }
+      absl::StrAppend(&text, field.key, " = ", value, "\n");
+    }
+  }
+  return text;
+}
+
+}  // namespace pcmoe::train

@@ -1,0 +1,90 @@
+// pcmoe/train/run_config.h: the one TOML file of a run: strict, with transformers' names.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pcmoe/base/status.h"
+
+namespace pcmoe::train {
+
+/// Every setting with its default. Plain data. Relative paths are relative to the config's folder.
+struct RunConfig {
+  // [model]
+  std::string model_name_or_path;  ///< Folder with config.json (and weights), or a config.json.
+  std::string tokenizer;           ///< tokenizer.json; empty: the one in the model's folder.
+  // [data]
+  std::vector<std::string> train;  ///< JSONL files; several are read side by side (central runs).
+  std::vector<std::string> eval;   ///< JSONL files, each evaluated by itself.
+  std::string text_column = "text";
+  // [training]: equal for all parties, therefore in the manifest
+  double learning_rate = 1e-3;
+  std::string lr_scheduler_type = "linear";
+  int64_t warmup_steps = 0;
+  int64_t max_steps = 100;
+  double weight_decay = 0.0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;
+  double router_aux_loss_coef = -1;  ///< Negative: the model config's, if it outputs router logits.
+  int64_t sequence_length = 256;
+  std::string precision = "fp32";    ///< "fp32" or "bf16" (compute; weights stay fp32)
+  bool isolate_documents = false;
+  int64_t save_steps = 0;            ///< 0: only at the end.
+  int64_t eval_steps = 0;            ///< 0: only at the end.
+  int64_t seed = 0;                  ///< Initial weights; and, with the party, the order of data.
+  // [training]: each party's own
+  int64_t per_device_train_batch_size = 4;
+  int64_t gradient_accumulation_steps = 1;
+  int64_t data_seed = -1;            ///< Negative: from `seed` and the party's place.
+  bool gradient_checkpointing = false;  ///< Recompute in backward.
+  int64_t num_threads = 1;
+  int64_t logging_steps = 1;
+  int64_t save_total_limit = 2;
+  // [federation]: read by provision and sim
+  std::string exchange = "rows";
+  std::string schedule = "synchronous";
+  std::string placement = "round_robin";  ///< Or a JSON file: a list, or one list a layer, of party names.
+  // [border]
+  bool allow_readable_rows = false;
+  std::vector<std::string> forbid;   ///< "receiver:kind" or "*:kind" that may never leave.
+  // [run]
+  /// This party's folder, as provisioned; "none": a run of one party without a federation.
+  std::string identity = ".";
+  std::string listen;                ///< HOST:PORT to bind; empty: every address, the manifest's port.
+  std::string output_dir = "out";
+  std::string on_peer_loss = "wait";  ///< "wait" for its return, or "stop".
+  double peer_timeout_s = 60;
+  double keepalive_s = 10;
+  double rendezvous_timeout_s = 600;
+  std::string resume_from_checkpoint = "auto";  ///< "auto", or "never" (needs an empty output_dir).
+
+  /// INVALID_ARGUMENT with the first rule broken.
+  absl::Status Validate() const;
+};
+
+/// Names of the [training] keys that all parties must share.
+const std::vector<std::string>& SharedTrainingKeys();
+
+/// Reads `path`, then `overrides` ("table.key=value"). INVALID_ARGUMENT names the key, its place and
+/// what is near to an unknown one.
+absl::StatusOr<RunConfig> LoadRunConfig(const std::filesystem::path& path,
+                                        const std::vector<std::string>& overrides);
+
+/// The shared settings as text, for a manifest; and back into `config`. A shared key that the party's
+/// own file sets to something else than the manifest is an error.
+std::map<std::string, std::string> SharedTraining(const RunConfig& config);
+absl::Status ApplySharedTraining(const std::map<std::string, std::string>& shared,
+                                 const std::vector<std::string>& set_keys, RunConfig& config);
+
+/// The [training] keys that a file sets (for ApplySharedTraining).
+absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path);
+
+/// The config as TOML text, for the files that provision and sim write.
+std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables);
+
+}  // namespace pcmoe::train

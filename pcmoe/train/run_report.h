@@ -1,0 +1,63 @@
+// pcmoe/train/run_report.h: what a run tells people: a line on stderr, JSON lines in a file, a summary.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pcmoe/base/status.h"
+
+namespace pcmoe::train {
+
+/// One committed step, for the log. Names in the file are transformers'.
+struct StepRecord {
+  int64_t step = 0;
+  double loss = 0;            ///< Mean cross entropy of this party's own tokens; 0 without tokens.
+  double grad_norm = 0;
+  double learning_rate = 0;
+  double aux_loss = 0;
+  int64_t tokens = 0;         ///< This party's loss tokens.
+  int64_t federation_tokens = 0;
+  double step_s = 0;
+  uint64_t sent_bytes = 0;    ///< In this step.
+  int64_t rows_sent = 0;      ///< Distinct (token, remote owner) rows, forward.
+  std::string slowest_party;  ///< Whom this party waited for longest; empty: nobody.
+  double slowest_wait_s = 0;
+  std::vector<int64_t> load;  ///< Choices per expert, this party's tokens, summed over layers.
+};
+
+/// Writes OUTPUT_DIR/metrics.jsonl (appending) and OUTPUT_DIR/result.json. No text, no token, no tensor.
+class RunReport {
+ public:
+  /// `print` puts a line a step on stderr.
+  static absl::StatusOr<RunReport> Create(const std::filesystem::path& output_dir, int64_t max_steps,
+                                          int64_t logging_steps, bool print);
+  RunReport(RunReport&& other) noexcept;
+  ~RunReport();
+
+  void Step(const StepRecord& record);
+  void Evaluation(int64_t step, const std::string& name, double loss, int64_t tokens);
+  void Note(const std::string& event, const std::string& detail);
+  /// The final summary; `peak_states_bytes` is what the allocator measured.
+  absl::Status Finish(int64_t steps, uint64_t sent_bytes, uint64_t states_bytes,
+                      uint64_t peak_allocated_bytes);
+
+ private:
+  RunReport() = default;
+  void Write(const std::string& line);
+
+  std::filesystem::path output_dir_;
+  std::FILE* file_ = nullptr;
+  int64_t max_steps_ = 0, logging_steps_ = 1;
+  bool print_ = true;
+  double seconds_ = 0, tokens_ = 0;  // of this process, without the first step
+  int64_t timed_steps_ = 0, seen_steps_ = 0;
+  std::map<std::string, std::pair<double, int64_t>> last_eval_;
+};
+
+/// Resident memory of this process, peak so far, in bytes (VmHWM).
+uint64_t PeakResidentBytes();
+
+}  // namespace pcmoe::train

@@ -1,0 +1,263 @@
+// pcmoe/train/trainer.cc: see trainer.h.
+#include "pcmoe/train/trainer.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "pcmoe/base/log.h"
+#include "pcmoe/federation/schedule.h"
+#include "pcmoe/optim/schedule.h"
+#include "pcmoe/tensor/memory.h"
+#include "pcmoe/train/rendezvous.h"
+
+namespace pcmoe::train {
+namespace {
+
+// A deterministic failure comes back however often the step is run again.
+constexpr int64_t kMaxFailuresInARow = 5;
+constexpr size_t kEvalMicroBatchesAtOnce = 8;
+
+}  // namespace
+
+model::MicroBatch ToMicroBatch(std::span<const data::Sequence* const> sequences) {
+  model::MicroBatch batch;
+  const auto count = static_cast<int64_t>(sequences.size());
+  const auto length = static_cast<int64_t>(sequences[0]->tokens.size());
+  batch.tokens_bs = at::empty({count, length}, at::kLong);
+  batch.labels_bs = at::empty({count, length}, at::kLong);
+  int64_t* tokens = batch.tokens_bs.mutable_data_ptr<int64_t>();
+  int64_t* labels = batch.labels_bs.mutable_data_ptr<int64_t>();
+  for (const data::Sequence* sequence : sequences) {
+    tokens = std::copy(sequence->tokens.begin(), sequence->tokens.end(), tokens);
+    labels = std::copy(sequence->labels.begin(), sequence->labels.end(), labels);
+    batch.document_starts.emplace_back(sequence->document_starts.begin(),
+                                       sequence->document_starts.end());
+  }
+  return batch;
+}
+
+Trainer::Trainer(TrainerParts parts) : parts_(std::move(parts)) {}
+
+bool Trainer::Due(int64_t every) const {
+  return step_ == parts_.config.max_steps || (every > 0 && step_ % every == 0);
+}
+
+double Trainer::BalanceCoef() const {
+  if (parts_.config.router_aux_loss_coef >= 0) return parts_.config.router_aux_loss_coef;
+  const model::ModelConfig& config = parts_.model.config();
+  return config.output_router_logits ? config.router_aux_loss_coef : 0.0;
+}
+
+std::vector<data::Cursor> Trainer::Cursors() const {
+  std::vector<data::Cursor> cursors;
+  for (const data::BatchSource& source : parts_.sources) cursors.push_back(source.cursor());
+  return cursors;
+}
+
+absl::Status Trainer::Seek(const std::vector<data::Cursor>& cursors) {
+  for (size_t i = 0; i < parts_.sources.size(); ++i) {
+    const data::Cursor cursor = i < cursors.size() ? cursors[i] : data::Cursor{};
+    PCMOE_RETURN_IF_ERROR(parts_.sources[i].Seek(cursor));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<model::MicroBatch> Trainer::NextBatches() {
+  const RunConfig& config = parts_.config;
+  std::vector<model::MicroBatch> batches;
+  const bool my_turn = config.schedule != "round_robin" ||
+                       federation::ActiveParty(parts_.schedule_seed, static_cast<uint64_t>(step_),
+                                               parts_.session.parties()) == parts_.session.self();
+  if (!my_turn) return batches;
+  for (data::BatchSource& source : parts_.sources) {
+    if (source.empty()) continue;
+    const int64_t wanted = config.per_device_train_batch_size * config.gradient_accumulation_steps;
+    const std::vector<const data::Sequence*> sequences = source.Next(wanted);
+    for (int64_t m = 0; m < config.gradient_accumulation_steps; ++m) {
+      batches.push_back(ToMicroBatch(std::span(sequences).subspan(
+          static_cast<size_t>(m * config.per_device_train_batch_size),
+          static_cast<size_t>(config.per_device_train_batch_size))));
+    }
+  }
+  return batches;
+}
+
+absl::Status Trainer::MeetAndRestore() {
+  Standing standing{.checkpoint_steps = parts_.checkpoints.Steps(), .memory_step = step_};
+  Meeting meeting{.step = standing.checkpoint_steps.empty() ? 0 : standing.checkpoint_steps.back()};
+  if (parts_.session.parties() > 1) {
+    PCMOE_ASSIGN_OR_RETURN(
+        meeting, Meet(parts_.session, standing, absl::Seconds(parts_.config.rendezvous_timeout_s),
+                      parts_.interrupted, [](const std::string& line) { base::LogInfo(line); }));
+  }
+  attempt_ = meeting.attempt;
+  parts_.experts.Reset();
+  parts_.model.backbone().ResetGradients();
+  if (meeting.step == step_) return absl::OkStatus();
+  const auto& held = standing.checkpoint_steps;
+  if (std::find(held.begin(), held.end(), meeting.step) != held.end()) {
+    PCMOE_ASSIGN_OR_RETURN(const TrainerState state,
+                           parts_.checkpoints.Load(meeting.step, parts_.model));
+    PCMOE_RETURN_IF_ERROR(Seek(state.cursors));
+    base::LogInfo(absl::StrCat("going on from checkpoint-", meeting.step));
+  } else {
+    PCMOE_RETURN_IF_ERROR(parts_.model.Restart());
+    PCMOE_RETURN_IF_ERROR(Seek({}));
+    if (step_ >= 0 || !held.empty()) base::LogInfo("going on from the start");
+  }
+  step_ = meeting.step;
+  parts_.report.Note("start", absl::StrCat("step ", step_, " attempt ", attempt_));
+  return parts_.checkpoints.RemoveAfter(step_);
+}
+
+absl::Status Trainer::RunOneStep() {
+  const absl::Time begin = absl::Now();
+  const uint64_t sent_before = parts_.session.sent_bytes();
+  const std::vector<int64_t> held = parts_.checkpoints.Steps();
+  StepPlan plan{.step = step_, .attempt = attempt_, .max_grad_norm = parts_.config.max_grad_norm,
+                .balance_coef = BalanceCoef(),
+                .durable_step = held.empty() ? 0 : held.back()};
+  PCMOE_ASSIGN_OR_RETURN(const auto type,
+                         optim::ParseSchedulerType(parts_.config.lr_scheduler_type));
+  plan.learning_rate = parts_.config.learning_rate *
+                       optim::LearningRateFactor(type, step_, parts_.config.warmup_steps,
+                                                 parts_.config.max_steps);
+  const std::vector<data::Cursor> cursors = Cursors();
+  const auto report =
+      RunStep(plan, NextBatches(), parts_.session, parts_.experts, parts_.model);
+  if (!report.ok()) {
+    PCMOE_RETURN_IF_ERROR(Seek(cursors));  // the same batch again
+    return report.status();
+  }
+  ++step_;
+  failures_in_a_row_ = 0;
+  if (parts_.gate != nullptr) PCMOE_RETURN_IF_ERROR(parts_.gate->SyncLedger());
+  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(report->common_durable_step));
+
+  StepRecord record{.step = step_, .grad_norm = report->grad_norm,
+                    .learning_rate = plan.learning_rate, .aux_loss = report->own.balance_loss,
+                    .tokens = report->own.loss_tokens,
+                    .federation_tokens = report->federation_tokens,
+                    .load = report->own.load_e};
+  if (record.tokens > 0) record.loss = report->own.loss_sum / static_cast<double>(record.tokens);
+  record.sent_bytes = parts_.session.sent_bytes() - sent_before;
+  const std::vector<double> waits = parts_.session.TakeWaits();
+  const auto slowest = std::max_element(waits.begin(), waits.end());
+  if (slowest != waits.end() && *slowest > 0) {
+    record.slowest_party = parts_.session.NameOf(static_cast<int>(slowest - waits.begin()));
+    record.slowest_wait_s = *slowest;
+  }
+  record.rows_sent = parts_.experts.TakeRowsSent();
+  record.step_s = absl::ToDoubleSeconds(absl::Now() - begin);
+  parts_.report.Step(record);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Evaluate() {
+  if (evaluated_step_ == step_) return absl::OkStatus();
+  PCMOE_ASSIGN_OR_RETURN(
+      const auto results,
+      RunEvaluation(step_ - 1, attempt_, parts_.eval_batches, kEvalMicroBatchesAtOnce,
+                    parts_.session, parts_.experts, parts_.model));
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results[i].loss_tokens == 0) continue;
+    parts_.report.Evaluation(step_, parts_.eval_names[i],
+                             results[i].loss_sum / static_cast<double>(results[i].loss_tokens),
+                             results[i].loss_tokens);
+  }
+  evaluated_step_ = step_;
+  parts_.session.TakeWaits();
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::SaveIfDue() {
+  if (!Due(parts_.config.save_steps)) return absl::OkStatus();
+  const std::vector<int64_t> held = parts_.checkpoints.Steps();
+  if (!held.empty() && held.back() == step_) return absl::OkStatus();
+  return parts_.checkpoints.Save({.global_step = step_, .cursors = Cursors()}, parts_.model);
+}
+
+// Nobody leaves before everybody's last checkpoint is durable. The second round says "I heard all of you":
+// who hears it from one party needs no bye from the others.
+absl::Status Trainer::SayBye() {
+  exchange::Session& session = parts_.session;
+  if (session.parties() == 1) return absl::OkStatus();
+  const auto first = static_cast<uint64_t>(step_);
+  PCMOE_RETURN_IF_ERROR(session.EnterStep(first, attempt_));
+  int64_t heard = 0;
+  bool all_said = false;
+  session.Serve(wire::MessageKind::kBye, [&](int, wire::Message message) {
+    if (message.header.layer == 0) ++heard;
+    all_said |= message.header.layer == 1 || heard == session.parties() - 1;
+    return absl::OkStatus();
+  });
+  absl::Status status = session.Broadcast(wire::MessageKind::kBye, {});
+  if (status.ok()) {
+    int next = session.self() == 0 ? 1 : 0;
+    status = session.ServeUntil([&] { return all_said; }, [&] { return next; });
+  }
+  if (all_said) {
+    for (int peer = 0; peer < session.parties(); ++peer) {
+      if (peer == session.self() || !session.IsUp(peer)) continue;
+      const absl::Status ignored = session.Send(peer, wire::MessageKind::kBye, 1, 0, {});
+    }
+    return absl::OkStatus();
+  }
+  return status;
+}
+
+absl::Status Trainer::RunSteps() {
+  if (step_ > 0 && Due(parts_.config.eval_steps)) PCMOE_RETURN_IF_ERROR(Evaluate());
+  while (step_ < parts_.config.max_steps) {
+    if (parts_.interrupted && parts_.interrupted()) {
+      return absl::CancelledError("interrupted by a signal");
+    }
+    PCMOE_RETURN_IF_ERROR(RunOneStep());
+    if (Due(parts_.config.eval_steps)) PCMOE_RETURN_IF_ERROR(Evaluate());
+    PCMOE_RETURN_IF_ERROR(SaveIfDue());
+  }
+  return SayBye();
+}
+
+// Decides what follows a failed attempt: OK to meet again, or the error that ends the run.
+absl::Status Trainer::Recover(const absl::Status& failure) {
+  const auto who = exchange::FailureIn(failure);
+  const auto self = parts_.session.self();
+  parts_.report.Note("failure", std::string(failure.message()));
+  parts_.session.TellAbort(
+      who.value_or(exchange::Failure{self, exchange::AbortReason::kLocalError}));
+  if (!who || who->culprit == self || who->reason == exchange::AbortReason::kNotFinite) {
+    return failure;
+  }
+  if (who->reason == exchange::AbortReason::kBadMessage) parts_.session.Drop(who->culprit, failure);
+  if (parts_.config.on_peer_loss == "stop") return failure;
+  if (++failures_in_a_row_ > kMaxFailuresInARow) {
+    return WithContext(failure, absl::StrCat("step ", step_ + 1, " failed ", failures_in_a_row_,
+                                             " times in a row"));
+  }
+  base::LogWarning(absl::StrCat(std::string(failure.message()),
+                                "; nothing of this step was changed, meeting again"));
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Run() {
+  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Open());
+  if (parts_.config.resume_from_checkpoint == "never" && !parts_.checkpoints.Steps().empty()) {
+    return absl::FailedPreconditionError(
+        "[run] resume_from_checkpoint is \"never\", but output_dir holds checkpoints; choose another");
+  }
+  while (true) {
+    PCMOE_RETURN_IF_ERROR(MeetAndRestore());
+    const absl::Status status = RunSteps();
+    if (status.ok()) break;
+    PCMOE_RETURN_IF_ERROR(Recover(status));
+  }
+  parts_.experts.Reset();
+  return parts_.report.Finish(step_, parts_.session.sent_bytes(),
+                              tensor::AllocatedBytes() - parts_.baseline_bytes,
+                              tensor::PeakAllocatedBytes() - parts_.baseline_bytes);
+}
+
+}  // namespace pcmoe::train

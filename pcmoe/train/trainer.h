@@ -1,0 +1,68 @@
+// pcmoe/train/trainer.h: a party's whole run: meet, step, evaluate, checkpoint, and meet again after a
+// failure.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pcmoe/data/batch_source.h"
+#include "pcmoe/federation/manifest.h"
+#include "pcmoe/train/checkpoints.h"
+#include "pcmoe/train/federated_step.h"
+#include "pcmoe/train/run_report.h"
+
+namespace pcmoe::train {
+
+/// What a run works with; all outlive the trainer.
+struct TrainerParts {
+  const RunConfig& config;
+  exchange::Session& session;
+  model::ExpertProvider& experts;
+  PartyModel& model;
+  border::EgressGate* gate = nullptr;  ///< Null in a run of one party.
+  std::vector<data::BatchSource>& sources;
+  std::vector<std::string> eval_names;
+  const std::vector<std::vector<model::MicroBatch>>& eval_batches;
+  Checkpoints& checkpoints;
+  RunReport& report;
+  uint64_t schedule_seed = 0;
+  uint64_t baseline_bytes = 0;  ///< Allocated before the model was: not its states.
+  std::function<bool()> interrupted;
+};
+
+/// One thread runs it.
+class Trainer {
+ public:
+  explicit Trainer(TrainerParts parts);
+
+  /// Until max_steps are committed by all, or an error that the config does not wait out. The Status of a
+  /// failed run is one sentence: who, what.
+  absl::Status Run();
+
+ private:
+  absl::Status MeetAndRestore();
+  absl::Status RunSteps();
+  absl::Status RunOneStep();
+  absl::Status Evaluate();
+  absl::Status SaveIfDue();
+  absl::Status SayBye();
+  absl::Status Recover(const absl::Status& failure);
+  std::vector<model::MicroBatch> NextBatches();
+  std::vector<data::Cursor> Cursors() const;
+  absl::Status Seek(const std::vector<data::Cursor>& cursors);
+  bool Due(int64_t every) const;
+  double BalanceCoef() const;
+
+  TrainerParts parts_;
+  int64_t step_ = -1;         // committed; -1: not started
+  uint32_t attempt_ = 0;
+  int64_t failures_in_a_row_ = 0;
+  int64_t evaluated_step_ = -1;
+};
+
+/// Sequences as a micro-batch.
+model::MicroBatch ToMicroBatch(std::span<const data::Sequence* const> sequences);
+
+}  // namespace pcmoe::train
