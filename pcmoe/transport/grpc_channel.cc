@@ -7,6 +7,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -156,19 +157,17 @@ absl::Status GrpcChannel::Start() {
 void GrpcChannel::DialLoop() {
   std::unique_lock lock(mutex_);
   while (!closing_) {
-    absl::Time next = absl::InfiniteFuture();
-    for (size_t peer = 0; peer < channels_.size(); ++peer) {
-      if (channels_[peer] == nullptr) continue;
-      if (dial_at_[peer] <= absl::Now()) {
-        dial_at_[peer] = absl::InfiniteFuture();
-        const auto index = static_cast<PartyIndex>(peer);
-        lock.unlock();
-        Dial(&core_, index, channels_[peer], [this, index] { DialDone(index); });
-        lock.lock();
-      }
-      next = std::min(next, dial_at_[peer]);
+    const auto earliest = std::ranges::min_element(dial_at_);
+    if (*earliest > absl::Now()) {
+      WaitUntil(changed_, lock, *earliest);
+      continue;
     }
-    if (!closing_) WaitUntil(changed_, lock, next);
+    *earliest = absl::InfiniteFuture();
+    const auto peer = static_cast<PartyIndex>(earliest - dial_at_.begin());
+    // Without the lock, which DialDone takes; so times may change and are all looked at again.
+    lock.unlock();
+    Dial(&core_, peer, channels_[static_cast<size_t>(peer)], [this, peer] { DialDone(peer); });
+    lock.lock();
   }
 }
 
