@@ -1,7 +1,9 @@
 // pcmoe/transport/grpc_channel.cc: see grpc_channel.h.
 #include "pcmoe/transport/grpc_channel.h"
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -78,6 +80,28 @@ std::shared_ptr<grpc::Channel> MakeGrpcChannel(const GrpcChannelOptions& options
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
   return grpc::CreateCustomChannel("dns:///" + AddressOf(peer.host, peer.port),
                                    grpc::SslCredentials(tls), arguments);
+}
+
+// gRPC 1.51 aborts ("prior > 0" in grpc_cq_internal_unref) when the last user of its callback queue goes
+// and a new one comes at the same time. One call on a channel that is never freed, and that leads
+// nowhere, keeps the queue for the life of the process.
+void KeepCallbackQueue() {
+  struct Call {
+    grpc::ClientContext context;
+    grpc::ByteBuffer request;
+    grpc::ByteBuffer answer;
+  };
+  static const auto* const kept = [] {
+    auto* const nowhere =
+        new std::shared_ptr<grpc::Channel>(grpc::CreateChannel("nowhere", nullptr));
+    const auto call = std::make_shared<Call>();
+    const grpc::Slice nothing("");
+    call->request = grpc::ByteBuffer(&nothing, 1);
+    grpc::GenericStub(*nowhere).UnaryCall(&call->context, "/nothing", {}, &call->request,
+                                          &call->answer, [call](const grpc::Status&) {});
+    return nowhere;
+  }();
+  static_cast<void>(kept);
 }
 
 class GrpcChannel final : public Channel {
@@ -225,6 +249,7 @@ absl::Status CheckOptions(const GrpcChannelOptions& options) {
 absl::StatusOr<std::unique_ptr<Channel>> CreateGrpcChannel(const GrpcChannelOptions& options) {
   PCMOE_RETURN_IF_ERROR(CheckOptions(options));
   CaptureGrpcLog();
+  KeepCallbackQueue();
   auto channel = std::make_unique<GrpcChannel>(options);
   PCMOE_RETURN_IF_ERROR(channel->Start());
   return std::unique_ptr<Channel>(std::move(channel));

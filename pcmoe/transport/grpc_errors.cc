@@ -51,6 +51,7 @@ constexpr Meaning kMeanings[] = {
 std::atomic<int64_t> last_warning_s{-1000};
 
 void OnGrpcLog(gpr_log_func_args* args) {
+  if (absl::StrContains(args->message, "assertion failed")) base::LogError(args->message);
   if (!absl::StrContains(absl::AsciiStrToLower(args->message), "handshake failed")) return;
   const int64_t now_s = absl::ToUnixSeconds(absl::Now());
   int64_t last_s = last_warning_s.load();
