@@ -26,8 +26,9 @@ class EgressGate {
   /// `ledger` may be null only in tests and in runs with a single party.
   EgressGate(Policy policy, std::unique_ptr<Ledger> ledger);
 
-  /// PERMISSION_DENIED when the policy forbids the kind (kExpertRows, kExpertOutputs, kRowGradients,
-  /// kInputGradients need allow_readable_rows); DATA_LOSS when the ledger cannot be written.
+  /// PERMISSION_DENIED when the policy forbids the kind (kExpertRows, kExpertOutputs,
+  /// kRowGradients, kInputGradients need allow_readable_rows); DATA_LOSS when the ledger cannot be
+  /// written.
   absl::StatusOr<wire::Sealed> Release(wire::PartyIndex to, const wire::MessageHeader& header,
                                        wire::Buffer payload);
 
@@ -42,8 +43,8 @@ class EgressGate {
 
   const Policy policy_;
   mutable std::mutex mutex_;
-  std::unique_ptr<Ledger> ledger_;         // guarded by mutex_
-  std::vector<uint64_t> released_bytes_;   // guarded by mutex_
+  std::unique_ptr<Ledger> ledger_;        // guarded by mutex_
+  std::vector<uint64_t> released_bytes_;  // guarded by mutex_
 };
 
 }  // namespace pcmoe::border

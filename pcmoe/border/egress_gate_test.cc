@@ -23,7 +23,9 @@ class EgressGateTest : public testing::Test {
     std::filesystem::remove(path_);
   }
   ~EgressGateTest() override { std::filesystem::remove(path_); }
-  std::unique_ptr<Ledger> OpenLedger() { return std::move(Ledger::Open(path_, {"a", "b"})).value(); }
+  std::unique_ptr<Ledger> OpenLedger() {
+    return std::move(Ledger::Open(path_, {"a", "b"})).value();
+  }
   const std::filesystem::path path_;
 };
 
@@ -69,8 +71,7 @@ TEST_F(EgressGateTest, RecordsWhatItReleasesAndKeepsItsContent) {
 
 TEST_F(EgressGateTest, NothingLeavesWhenTheLedgerFails) {
   EgressGate gate({}, std::move(Ledger::Open("/dev/full", {"a", "b"})).value());
-  EXPECT_EQ(gate.Release(1, {MessageKind::kVote}, {}).status().code(),
-            absl::StatusCode::kDataLoss);
+  EXPECT_EQ(gate.Release(1, {MessageKind::kVote}, {}).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(gate.released_bytes(1), 0U);
 }
 

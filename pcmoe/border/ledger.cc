@@ -61,7 +61,7 @@ Ledger::Ledger(std::filesystem::path path, std::vector<std::string> names, int f
 Ledger::~Ledger() { ::close(fd_); }
 
 absl::Status Ledger::ContinueChain() {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd_, &info) != 0) return absl::DataLossError("cannot be read: " + ErrnoText());
   file_bytes_ = static_cast<uint64_t>(info.st_size);
   PCMOE_ASSIGN_OR_RETURN(const std::string tail, ReadTail(fd_, file_bytes_));
@@ -79,9 +79,8 @@ absl::Status Ledger::ContinueChain() {
     const size_t end = rest.find('\n');
     const auto record = ReadRecord(rest.substr(0, end), check_hash, head_);
     if (!record.ok()) {
-      return absl::DataLossError(
-          absl::StrCat("holds a record after number ", records_, " that ",
-                       record.status().message()));
+      return absl::DataLossError(absl::StrCat("holds a record after number ", records_, " that ",
+                                              record.status().message()));
     }
     if (check_hash && record->seq != records_ + 1) {
       return absl::DataLossError(absl::StrCat("lacks a record after number ", records_));
@@ -105,7 +104,8 @@ absl::Status Ledger::CannotWrite(absl::string_view what) {
   // The file must not keep half a record in its middle; without that nothing can follow.
   broken_ = ::ftruncate(fd_, static_cast<off_t>(file_bytes_)) != 0;
   return absl::DataLossError(absl::StrCat(path_.string(), ": the ledger cannot be ", what, " (",
-                                          reason, "), so nothing may leave; make room and restart"));
+                                          reason,
+                                          "), so nothing may leave; make room and restart"));
 }
 
 absl::Status Ledger::Append(wire::PartyIndex to, const wire::MessageHeader& header,

@@ -24,10 +24,10 @@ struct LedgerRecord {
   uint64_t bytes = 0;
 };
 
-/// A file of JSON lines, each with the SHA-256 of the hash before it and of its own text, so that no
-/// record can be changed, removed or put in without changing every hash after it (docs/protocol.md).
-/// Cutting whole records off the end leaves a valid ledger: keep `head()` elsewhere to notice that.
-/// Not thread-safe.
+/// A file of JSON lines, each with the SHA-256 of the hash before it and of its own text, so that
+/// no record can be changed, removed or put in without changing every hash after it
+/// (docs/protocol.md). Cutting whole records off the end leaves a valid ledger: keep `head()`
+/// elsewhere to notice that. Not thread-safe.
 class Ledger {
  public:
   /// Opens or creates `path` (mode 0600) for this process alone and continues its chain. Half a
@@ -83,12 +83,12 @@ struct LedgerSummary {
   std::map<std::pair<std::string, std::string>, Sum> sums;
   uint64_t first_step = 0;
   uint64_t last_step = 0;
-  base::Sha256 head{};          ///< Hash of the last record; zero when there is none.
+  base::Sha256 head{};             ///< Hash of the last record; zero when there is none.
   uint64_t half_record_bytes = 0;  ///< Unfinished bytes at the end, after a crash.
 };
 
-/// Checks every record of the ledger at `path`. DATA_LOSS naming the first line that is not what was
-/// written.
+/// Checks every record of the ledger at `path`. DATA_LOSS naming the first line that is not what
+/// was written.
 absl::StatusOr<LedgerSummary> VerifyLedger(const std::filesystem::path& path);
 
 /// A record's line up to its hash, and the hash of a line after the record hashed `previous`.

@@ -40,7 +40,9 @@ class LedgerTest : public testing::Test {
   }
 
   std::string Text() const { return *base::ReadFile(path_); }
-  void SetText(const std::string& text) { ASSERT_TRUE(base::WriteFileAtomically(path_, text).ok()); }
+  void SetText(const std::string& text) {
+    ASSERT_TRUE(base::WriteFileAtomically(path_, text).ok());
+  }
 
   const fs::path path_;
 };
@@ -57,16 +59,16 @@ TEST_F(LedgerTest, SumsWhatWasRecordedOverReopening) {
   const std::map<std::pair<std::string, std::string>, LedgerSummary::Sum> expected = {
       {{"b", "expert_rows"}, {530, 5}}, {{"c", "vote"}, {525, 5}}};
   EXPECT_EQ(summary->sums, expected);
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(::stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600U);
 }
 
 TEST_F(LedgerTest, TheFormatIsTheDocumentedOne) {
   Write(1, 1);
-  EXPECT_THAT(Text(),
-              testing::StartsWith("{\"seq\":1,\"step\":0,\"attempt\":1,\"layer\":1,\"micro_batch\":2,"
-                                  "\"to\":\"c\",\"kind\":\"vote\",\"bytes\":101,\"hash\":\""));
+  EXPECT_THAT(Text(), testing::StartsWith(
+                          "{\"seq\":1,\"step\":0,\"attempt\":1,\"layer\":1,\"micro_batch\":2,"
+                          "\"to\":\"c\",\"kind\":\"vote\",\"bytes\":101,\"hash\":\""));
 }
 
 TEST_F(LedgerTest, ChangingAnyByteIsNoticed) {

@@ -42,7 +42,7 @@ using Owners = std::vector<std::vector<uint32_t>>;
 struct Limits {
   uint64_t max_message_bytes = uint64_t{1} << 30;  ///< Payload of one message; 4 KiB to 16 GiB.
   uint64_t max_rows = uint64_t{1} << 20;           ///< Rows of tokens in one message.
-  std::string min_tls = "1.2";                     ///< Only "1.2"; 1.3 is used where both sides have it.
+  std::string min_tls = "1.2";  ///< Only "1.2"; 1.3 is used where both sides have it.
   bool operator==(const Limits&) const = default;
 };
 

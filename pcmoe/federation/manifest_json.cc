@@ -110,8 +110,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   reader.Integer("format", kManifestFormat, kManifestFormat);
   Manifest manifest;
   manifest.exchange = ReadEnum(reader, "exchange", {Exchange::kRows});
-  manifest.schedule =
-      ReadEnum(reader, "schedule", {Schedule::kSynchronous, Schedule::kRoundRobin});
+  manifest.schedule = ReadEnum(reader, "schedule", {Schedule::kSynchronous, Schedule::kRoundRobin});
   manifest.max_steps = reader.Integer("max_steps", 1, kAny);
   const json& federation = reader.Any("federation");
   const json& seeds = reader.Any("seeds");

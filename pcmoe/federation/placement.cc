@@ -9,10 +9,9 @@ absl::StatusOr<Placement> Placement::Create(const Owners& owners, size_t layers,
     return absl::InvalidArgumentError("placement: the model has too many layers or experts");
   }
   if (owners.size() > 1 && owners.size() != layers) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("placement: the manifest places ", owners.size(),
-                     " layers, but the model has ", layers,
-                     "; write one list a layer, or one list for all layers"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "placement: the manifest places ", owners.size(), " layers, but the model has ", layers,
+        "; write one list a layer, or one list for all layers"));
   }
   Placement placement;
   placement.experts_ = static_cast<int>(experts);
@@ -22,9 +21,9 @@ absl::StatusOr<Placement> Placement::Create(const Owners& owners, size_t layers,
     const std::vector<uint32_t>* row = nullptr;
     if (!owners.empty()) row = &owners[owners.size() == 1 ? 0 : layer];
     if (row != nullptr && row->size() != experts) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("placement: layer ", layer, " of the manifest places ", row->size(),
-                       " experts, but the model has ", experts));
+      return absl::InvalidArgumentError(absl::StrCat("placement: layer ", layer,
+                                                     " of the manifest places ", row->size(),
+                                                     " experts, but the model has ", experts));
     }
     for (size_t expert = 0; expert < experts; ++expert) {
       const size_t party = row == nullptr ? expert % parties : (*row)[expert];

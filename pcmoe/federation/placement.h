@@ -9,8 +9,8 @@
 
 namespace pcmoe::federation {
 
-/// The owner of every routed expert. Layers are MoE layers counted from 0; an expert has exactly one
-/// owner, a party may own none. Immutable.
+/// The owner of every routed expert. Layers are MoE layers counted from 0; an expert has exactly
+/// one owner, a party may own none. Immutable.
 class Placement {
  public:
   /// Deals out `layers` x `experts` as `owners` says; empty `owners`: expert e belongs to party

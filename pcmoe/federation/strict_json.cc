@@ -78,10 +78,9 @@ ObjectReader::ObjectReader(const nlohmann::json& json, std::string path,
   for (const auto& [key, value] : json_.items()) {
     if (std::ranges::find(keys, key) != keys.end()) continue;
     const std::string_view meant = Suggest(key, keys);
-    Fail(Printable(key),
-         meant.empty() ? "is not a known key"
-                       : absl::StrCat("is not a known key; did you mean '", std::string(meant),
-                                      "'?"));
+    Fail(Printable(key), meant.empty() ? "is not a known key"
+                                       : absl::StrCat("is not a known key; did you mean '",
+                                                      std::string(meant), "'?"));
     return;
   }
 }

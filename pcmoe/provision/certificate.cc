@@ -50,8 +50,7 @@ std::string TextOf(const Bio& bio) {
 int NoPassphrase(char*, int, int, void*) { return -1; }
 
 absl::StatusOr<Certificate> ParseCertificate(const std::string& pem) {
-  Certificate certificate(
-      PEM_read_bio_X509(ReadBio(pem).get(), nullptr, NoPassphrase, nullptr));
+  Certificate certificate(PEM_read_bio_X509(ReadBio(pem).get(), nullptr, NoPassphrase, nullptr));
   ERR_clear_error();
   if (certificate == nullptr) return absl::InvalidArgumentError("is not a PEM certificate");
   return certificate;
@@ -161,12 +160,9 @@ absl::StatusOr<KeyAndCertificate> IssueCertificate(const Names& names, const Val
                     IsIpAddress(host) ? "IP:" : "DNS:", host);
   }
   const std::pair<int, std::string> extensions[] = {
-      {NID_basic_constraints, "critical,CA:FALSE"},
-      {NID_key_usage, "critical,digitalSignature"},
-      {NID_ext_key_usage, "serverAuth,clientAuth"},
-      {NID_subject_key_identifier, "hash"},
-      {NID_authority_key_identifier, "keyid:always"},
-      {NID_subject_alt_name, alternatives}};
+      {NID_basic_constraints, "critical,CA:FALSE"},   {NID_key_usage, "critical,digitalSignature"},
+      {NID_ext_key_usage, "serverAuth,clientAuth"},   {NID_subject_key_identifier, "hash"},
+      {NID_authority_key_identifier, "keyid:always"}, {NID_subject_alt_name, alternatives}};
   for (const auto& [id, value] : extensions) {
     if (!value.empty()) PCMOE_RETURN_IF_ERROR(AddExtension(self, issuer.get(), id, value));
   }
@@ -211,9 +207,8 @@ absl::Status CheckKeyBelongs(const KeyAndCertificate& pair) {
 absl::Status CheckSignedBy(const std::string& certificate_pem, const std::string& authority_pem) {
   PCMOE_ASSIGN_OR_RETURN(const Certificate certificate, ParseCertificate(certificate_pem));
   PCMOE_ASSIGN_OR_RETURN(const Certificate authority, ParseCertificate(authority_pem));
-  const bool signed_by =
-      X509_check_issued(authority.get(), certificate.get()) == X509_V_OK &&
-      X509_verify(certificate.get(), X509_get0_pubkey(authority.get())) == 1;
+  const bool signed_by = X509_check_issued(authority.get(), certificate.get()) == X509_V_OK &&
+                         X509_verify(certificate.get(), X509_get0_pubkey(authority.get())) == 1;
   ERR_clear_error();
   return signed_by ? absl::OkStatus()
                    : absl::UnauthenticatedError("the certificate is not signed by this authority");

@@ -30,19 +30,17 @@ absl::StatusOr<std::string> ReadPart(const fs::path& folder, const char* name,
 
 absl::StatusOr<std::string> ReadSecret(const fs::path& folder, const char* name) {
   PCMOE_ASSIGN_OR_RETURN(std::string bytes, ReadPart(folder, name));
-  struct stat info {};
+  struct stat info{};
   const fs::path path = folder / name;
   if (::stat(path.c_str(), &info) != 0 || (info.st_mode & 077) != 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(path.string(), ": others can read this secret; type: chmod 600 ",
-                     path.string()));
+    return absl::PermissionDeniedError(absl::StrCat(
+        path.string(), ": others can read this secret; type: chmod 600 ", path.string()));
   }
   return bytes;
 }
 
 absl::Status At(const fs::path& path, const absl::Status& status) {
-  return absl::Status(status.code(),
-                      absl::StrCat(path.string(), ": ", status.message(), kAgain));
+  return absl::Status(status.code(), absl::StrCat(path.string(), ": ", status.message(), kAgain));
 }
 
 std::string Date(absl::Time time) {
@@ -51,9 +49,9 @@ std::string Date(absl::Time time) {
 
 absl::Status CheckDates(const fs::path& path, const Validity& validity, absl::Time now) {
   if (now > validity.not_after) {
-    return absl::UnauthenticatedError(
-        absl::StrCat(path.string(), ": the certificate expired on ", Date(validity.not_after),
-                     "; run 'pcmoe provision' again for a new one"));
+    return absl::UnauthenticatedError(absl::StrCat(path.string(), ": the certificate expired on ",
+                                                   Date(validity.not_after),
+                                                   "; run 'pcmoe provision' again for a new one"));
   }
   if (now < validity.not_before) {
     return absl::UnauthenticatedError(
@@ -117,9 +115,9 @@ absl::StatusOr<Identity> LoadIdentity(const fs::path& folder, absl::Time now) {
     identity.name = identity.manifest.parties[i].name;
     return identity;
   }
-  return absl::UnauthenticatedError(
-      absl::StrCat((folder / kCertificateFile).string(),
-                   ": the certificate names no party of the manifest", kAgain));
+  return absl::UnauthenticatedError(absl::StrCat((folder / kCertificateFile).string(),
+                                                 ": the certificate names no party of the manifest",
+                                                 kAgain));
 }
 
 }  // namespace pcmoe::provision

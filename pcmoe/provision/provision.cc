@@ -162,14 +162,13 @@ absl::StatusOr<ProvisionReport> Provision(const ProvisionOptions& options, Manif
   PCMOE_RETURN_IF_ERROR(CreatePrivateFolder(authority_folder));
   ProvisionReport report;
   report.manifest = std::move(manifest);
-  PCMOE_ASSIGN_OR_RETURN(const Authority authority,
-                         LoadOrMakeAuthority(options, report.manifest));
+  PCMOE_ASSIGN_OR_RETURN(const Authority authority, LoadOrMakeAuthority(options, report.manifest));
   report.new_authority = authority.is_new;
   for (size_t party = 0; party < report.manifest.parties.size(); ++party) {
     PCMOE_RETURN_IF_ERROR(WriteParty(options, authority, party, report));
   }
-  PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(authority_folder / kManifestFile,
-                                                  report.manifest.CanonicalJson()));
+  PCMOE_RETURN_IF_ERROR(
+      base::WriteFileAtomically(authority_folder / kManifestFile, report.manifest.CanonicalJson()));
   return report;
 }
 

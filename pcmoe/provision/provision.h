@@ -29,8 +29,8 @@ struct ProvisionReport {
 };
 
 /// Writes OUT/ca/ (authority and signing key; keep it offline) and one folder OUT/<party>/ for each
-/// party, to be carried there safely: folders 0700, secrets 0600. An empty `manifest.id` becomes the
-/// one used before in OUT, or a new random one. Run again, it keeps the authority, every good
+/// party, to be carried there safely: folders 0700, secrets 0600. An empty `manifest.id` becomes
+/// the one used before in OUT, or a new random one. Run again, it keeps the authority, every good
 /// certificate (right names, valid for 30 more days) and every shuffle.key, and signs the manifest
 /// anew. INVALID_ARGUMENT when the manifest breaks its rules.
 absl::StatusOr<ProvisionReport> Provision(const ProvisionOptions& options,

@@ -49,7 +49,7 @@ class ProvisionTest : public testing::Test {
     return std::string(identity.status().message());
   }
   int ModeOf(const fs::path& path) {
-    struct stat info {};
+    struct stat info{};
     EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
     return static_cast<int>(info.st_mode & 0777);
   }
@@ -96,10 +96,9 @@ TEST_F(ProvisionTest, CertificatesNamePartyHostAndLocalNames) {
 TEST_F(ProvisionTest, OpensslAcceptsTheChain) {
   Make();
   for (const char* purpose : {"sslserver", "sslclient"}) {
-    const std::string command =
-        absl::StrCat("openssl verify -x509_strict -purpose ", purpose, " -CAfile ",
-                     (out_ / "a/ca.crt").string(), " -verify_hostname a.test.pcmoe ",
-                     (out_ / "a/party.crt").string(), " >/dev/null");
+    const std::string command = absl::StrCat(
+        "openssl verify -x509_strict -purpose ", purpose, " -CAfile ", (out_ / "a/ca.crt").string(),
+        " -verify_hostname a.test.pcmoe ", (out_ / "a/party.crt").string(), " >/dev/null");
     EXPECT_EQ(std::system(command.c_str()), 0) << command;
   }
 }

@@ -1,4 +1,5 @@
-// pcmoe/transport/grpc_bench.cc: round trips and bytes a second between two channels of one process.
+// pcmoe/transport/grpc_bench.cc: round trips and bytes a second between two channels of one
+// process.
 #include <thread>
 
 #include "benchmark/benchmark.h"

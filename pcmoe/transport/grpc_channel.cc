@@ -10,6 +10,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -68,8 +69,7 @@ std::shared_ptr<grpc::Channel> MakeGrpcChannel(const GrpcChannelOptions& options
   grpc::ChannelArguments arguments;
   // The certificate must carry the party's name, whatever the address it was reached at.
   arguments.SetSslTargetNameOverride(peer.identity);
-  SetCommonArguments(options,
-                     [&](const char* name, int value) { arguments.SetInt(name, value); });
+  SetCommonArguments(options, [&](const char* name, int value) { arguments.SetInt(name, value); });
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);     // would keep copies of what was sent
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // an environment variable must not redirect us
@@ -82,16 +82,18 @@ std::shared_ptr<grpc::Channel> MakeGrpcChannel(const GrpcChannelOptions& options
                                    grpc::SslCredentials(tls), arguments);
 }
 
-// gRPC 1.51 aborts ("prior > 0" in grpc_cq_internal_unref) when the last user of its callback queue goes
-// and a new one comes at the same time. One call on a channel that is never freed, and that leads
-// nowhere, keeps the queue for the life of the process.
+// gRPC 1.51 aborts ("prior > 0" in grpc_cq_internal_unref) when the last user of its callback queue
+// goes and a new one comes at the same time. One call on a channel that is never freed, and that
+// leads nowhere, keeps the queue for the life of the process.
 void KeepCallbackQueue() {
   struct Call {
     grpc::ClientContext context;
     grpc::ByteBuffer request;
     grpc::ByteBuffer answer;
   };
-  static const auto* const kept = [] {
+  static std::once_flag once;
+  static std::atomic<const void*> kept;  // atomic, or the compiler drops the last pointer to it
+  std::call_once(once, [] {
     auto* const nowhere =
         new std::shared_ptr<grpc::Channel>(grpc::CreateChannel("nowhere", nullptr));
     const auto call = std::make_shared<Call>();
@@ -99,9 +101,8 @@ void KeepCallbackQueue() {
     call->request = grpc::ByteBuffer(&nothing, 1);
     grpc::GenericStub(*nowhere).UnaryCall(&call->context, "/nothing", {}, &call->request,
                                           &call->answer, [call](const grpc::Status&) {});
-    return nowhere;
-  }();
-  static_cast<void>(kept);
+    kept = nowhere;
+  });
 }
 
 class GrpcChannel final : public Channel {
@@ -136,8 +137,9 @@ class GrpcChannel final : public Channel {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<absl::Time> dial_at_;  // guarded by mutex_; infinite future: a stream is up or dialled
-  bool closing_ = false;             // guarded by mutex_
+  std::vector<absl::Time>
+      dial_at_;           // guarded by mutex_; infinite future: a stream is up or dialled
+  bool closing_ = false;  // guarded by mutex_
   std::once_flag closed_;
   std::thread dialler_;
 };
@@ -145,8 +147,7 @@ class GrpcChannel final : public Channel {
 absl::Status GrpcChannel::Start() {
   const GrpcChannelOptions& options = core_.options();
   const GrpcParty& self_party = options.parties[static_cast<size_t>(options.self)];
-  grpc::SslServerCredentialsOptions tls(
-      GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  grpc::SslServerCredentialsOptions tls(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
   tls.pem_root_certs = options.ca_pem;
   tls.pem_key_cert_pairs.push_back({options.key_pem, options.certificate_pem});
   const std::string address = AddressOf(options.listen_host, self_party.port);
@@ -154,9 +155,8 @@ absl::Status GrpcChannel::Start() {
   int port = 0;
   builder.AddListeningPort(address, grpc::SslServerCredentials(tls), &port);
   builder.RegisterCallbackGenericService(&listener_);
-  SetCommonArguments(options, [&](const char* name, int value) {
-    builder.AddChannelArgument(name, value);
-  });
+  SetCommonArguments(options,
+                     [&](const char* name, int value) { builder.AddChannelArgument(name, value); });
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreams);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // two processes must not share a port
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kConnectTimeoutMs);

@@ -7,8 +7,7 @@ namespace pcmoe::transport {
 
 using wire::PartyIndex;
 
-Core::Core(const GrpcChannelOptions& options)
-    : options_(options), peers_(options.parties.size()) {}
+Core::Core(const GrpcChannelOptions& options) : options_(options), peers_(options.parties.size()) {}
 
 bool Core::IsPeer(PartyIndex peer) const {
   return peer >= 0 && peer < static_cast<int>(options_.parties.size()) && peer != options_.self;
@@ -96,9 +95,9 @@ bool Core::Attach(const std::shared_ptr<Session>& session) {
     Peer& peer = At(session->peer());
     before = peer.session;
     if (before != nullptr) {
-      DetachLocked(peer, session->peer(),
-                   absl::UnavailableError(
-                       absl::StrCat(NameOf(session->peer()), ": it has connected anew")));
+      DetachLocked(
+          peer, session->peer(),
+          absl::UnavailableError(absl::StrCat(NameOf(session->peer()), ": it has connected anew")));
     }
     peer.session = session;
     inbox_.push_back({{Event::Kind::kPeerUp, session->peer(), {}, absl::OkStatus()}, 0});

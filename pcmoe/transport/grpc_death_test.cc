@@ -1,4 +1,5 @@
-// pcmoe/transport/grpc_death_test.cc: a peer's process that is killed, or stops, is noticed in time.
+// pcmoe/transport/grpc_death_test.cc: a peer's process that is killed, or stops, is noticed in
+// time.
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,8 +37,7 @@ TEST(PeerProcess, DISABLED_Run) {
 class GrpcDeathTest : public testing::TestWithParam<int> {
  protected:
   GrpcDeathTest()
-      : folder_(std::filesystem::temp_directory_path() /
-                absl::StrCat("pcmoe_peer_", ::getpid())) {
+      : folder_(std::filesystem::temp_directory_path() / absl::StrCat("pcmoe_peer_", ::getpid())) {
     std::filesystem::create_directories(folder_);
     parties_.Save(folder_);
     ::setenv(kFolderVariable, folder_.c_str(), 1);
@@ -53,8 +53,8 @@ class GrpcDeathTest : public testing::TestWithParam<int> {
 
   void Start() {
     const char* const arguments[] = {"/proc/self/exe", "--gtest_also_run_disabled_tests",
-                                     "--gtest_filter=PeerProcess.DISABLED_Run",
-                                     "--gtest_brief=1", nullptr};
+                                     "--gtest_filter=PeerProcess.DISABLED_Run", "--gtest_brief=1",
+                                     nullptr};
     ASSERT_EQ(::posix_spawn(&child_, arguments[0], nullptr, nullptr,
                             const_cast<char* const*>(arguments), environ),
               0);

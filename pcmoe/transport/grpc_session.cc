@@ -152,8 +152,8 @@ void Session::EndStream(Stream::Ending ending) {
     const std::unique_lock lock(gate_);
     if (std::exchange(ended_, true)) return;
   }
-  // Outside the lock: the stream may call back and be gone before this returns. Nobody else uses it,
-  // now that ended_ is set.
+  // Outside the lock: the stream may call back and be gone before this returns. Nobody else uses
+  // it, now that ended_ is set.
   stream_->End(ending);
 }
 

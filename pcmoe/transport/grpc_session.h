@@ -87,13 +87,14 @@ class Core {
   const GrpcChannelOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Peer> peers_;  // guarded by mutex_
-  std::deque<Entry> inbox_;  // guarded by mutex_
+  std::vector<Peer> peers_;    // guarded by mutex_
+  std::deque<Entry> inbox_;    // guarded by mutex_
   std::set<Stream*> streams_;  // guarded by mutex_
-  bool stopped_ = false;     // guarded by mutex_
+  bool stopped_ = false;       // guarded by mutex_
 };
 
-/// One connection: cuts messages into frames on their way out, puts frames together on their way in.
+/// One connection: cuts messages into frames on their way out, puts frames together on their way
+/// in.
 class Session : public std::enable_shared_from_this<Session> {
  public:
   /// `stream` is valid until its End was called, which the session does exactly once.

@@ -22,7 +22,9 @@ class DialledStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grp
                             public Stream {
  public:
   DialledStream(Core* core, PartyIndex peer, std::function<void()> done)
-      : core_(core), session_(std::make_shared<Session>(core, peer, this)), done_(std::move(done)) {}
+      : core_(core),
+        session_(std::make_shared<Session>(core, peer, this)),
+        done_(std::move(done)) {}
 
   void Start(const std::shared_ptr<grpc::Channel>& channel) {
     core_->StreamStarted(this);
@@ -108,8 +110,8 @@ class AcceptedStream final : public grpc::ServerGenericBidiReactor, public Strea
   void Cancel() override { context_->TryCancel(); }
 
  private:
-  // gRPC does not tell a server why a stream broke. A peer heard of within the keepalive time cannot
-  // have failed to answer it.
+  // gRPC does not tell a server why a stream broke. A peer heard of within the keepalive time
+  // cannot have failed to answer it.
   void Lose() {
     const std::string& name = core_->NameOf(session_->peer());
     const GrpcChannelOptions& options = core_->options();
@@ -118,15 +120,15 @@ class AcceptedStream final : public grpc::ServerGenericBidiReactor, public Strea
     if (context_->IsCancelled()) {
       what = "the connection was lost; its process or the network failed";
       if (session_->Silence() > options.keepalive_timeout) {
-        silent = absl::StrCat("no sign of life for ",
-                              absl::ToInt64Seconds(absl::Ceil(options.keepalive_timeout,
-                                                              absl::Seconds(1))),
-                              " s, or its process or the network failed");
+        silent = absl::StrCat(
+            "no sign of life for ",
+            absl::ToInt64Seconds(absl::Ceil(options.keepalive_timeout, absl::Seconds(1))),
+            " s, or its process or the network failed");
         what = silent;
       }
     }
-    // Ended before it is detached: OnUp, which may run now, attaches first and looks for the end then.
-    // OnDone waits for this callback, so nothing is gone in between.
+    // Ended before it is detached: OnUp, which may run now, attaches first and looks for the end
+    // then. OnDone waits for this callback, so nothing is gone in between.
     session_->EndStream(Ending::kIsOver);
     core_->Detach(session_.get(), absl::UnavailableError(absl::StrCat(name, ": ", what)));
   }
@@ -157,8 +159,7 @@ void Dial(Core* core, PartyIndex peer, const std::shared_ptr<grpc::Channel>& cha
 PartyIndex Listener::WhoIs(const grpc::GenericCallbackServerContext& context) const {
   const auto auth = context.auth_context();
   if (auth == nullptr || !auth->IsPeerAuthenticated()) return -1;
-  for (const grpc::string_ref& name :
-       auth->FindPropertyValues("x509_subject_alternative_name")) {
+  for (const grpc::string_ref& name : auth->FindPropertyValues("x509_subject_alternative_name")) {
     for (PartyIndex party = 0; party < core_->options().self; ++party) {
       const std::string& identity = core_->options().parties[static_cast<size_t>(party)].identity;
       if (std::string_view(name.data(), name.size()) == identity) return party;
@@ -178,8 +179,9 @@ grpc::ServerGenericBidiReactor* Listener::CreateReactor(
   }
   const std::string method = MethodOf(core_->options().run);
   if (context->method() != method) {
-    const bool is_pcmoe = std::string_view(context->method()).starts_with(
-        std::string_view(method).substr(0, method.rfind('/') + 1));
+    const bool is_pcmoe =
+        std::string_view(context->method())
+            .starts_with(std::string_view(method).substr(0, method.rfind('/') + 1));
     core_->NoteFailure(peer,
                        absl::UnauthenticatedError(absl::StrCat(
                            core_->NameOf(peer), ": it runs another manifest or another version")));

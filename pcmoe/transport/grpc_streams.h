@@ -24,7 +24,8 @@ void Dial(Core* core, wire::PartyIndex peer, const std::shared_ptr<grpc::Channel
 class Listener : public grpc::CallbackGenericService {
  public:
   explicit Listener(Core* core) : core_(core) {}
-  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
+  grpc::ServerGenericBidiReactor* CreateReactor(
+      grpc::GenericCallbackServerContext* context) override;
 
  private:
   /// The party of the certificate; -1 when it is none that dials us.

@@ -72,14 +72,16 @@ TEST_F(GrpcTlsTest, ADiallingPartyOfAnotherAuthorityIsRefused) {
 TEST_F(GrpcTlsTest, ADialledPartyWithAnotherNameIsRefused) {
   auto b = parties_.Options(1);
   Use(TestParties::Issue(parties_.authority(), "x.test.pcmoe", absl::Now() - absl::Hours(1),
-                         absl::Hours(2)), b);
+                         absl::Hours(2)),
+      b);
   ExpectRefused(parties_.Options(0), b, HasSubstr("carries another name"));
 }
 
 TEST_F(GrpcTlsTest, ADiallingPartyWithAnUnknownNameIsRefused) {
   auto a = parties_.Options(0);
   Use(TestParties::Issue(parties_.authority(), "x.test.pcmoe", absl::Now() - absl::Hours(1),
-                         absl::Hours(2)), a);
+                         absl::Hours(2)),
+      a);
   ExpectRefused(a, parties_.Options(1), HasSubstr("does not accept this party's certificate"));
 }
 
@@ -217,9 +219,9 @@ TEST_F(GrpcTlsTest, OnlyTlsOnePointTwoAndNewerAreSpoken) {
   parties_.Save(folder);
   const auto agrees = [&](const std::string& version) {
     const std::string command = absl::StrCat(
-        "cd ", folder.string(), " && openssl s_client -connect 127.0.0.1:",
-        parties_.Options(1).parties[1].port, " -", version,
-        " -cipher DEFAULT@SECLEVEL=0 -alpn h2 -cert a.crt -key a.key -CAfile ca",
+        "cd ", folder.string(),
+        " && openssl s_client -connect 127.0.0.1:", parties_.Options(1).parties[1].port, " -",
+        version, " -cipher DEFAULT@SECLEVEL=0 -alpn h2 -cert a.crt -key a.key -CAfile ca",
         " -verify_return_error </dev/null >log 2>&1");
     return std::system(command.c_str()) == 0;
   };
@@ -241,9 +243,8 @@ class RawStream : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuf
     }
     grpc::ChannelArguments arguments;
     arguments.SetSslTargetNameOverride(options.parties[1].identity);
-    channel_ = grpc::CreateCustomChannel(
-        absl::StrCat("dns:///127.0.0.1:", options.parties[1].port), grpc::SslCredentials(tls),
-        arguments);
+    channel_ = grpc::CreateCustomChannel(absl::StrCat("dns:///127.0.0.1:", options.parties[1].port),
+                                         grpc::SslCredentials(tls), arguments);
     grpc::GenericStub(channel_).PrepareBidiStreamingCall(&context_, method, {}, this);
     StartCall();
   }

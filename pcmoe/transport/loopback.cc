@@ -237,8 +237,7 @@ std::optional<Event> LoopbackMesh::Next(PartyIndex self, absl::Time deadline) {
     if (!open_[static_cast<size_t>(self)]) return std::nullopt;
     PartyIndex from = 0;
     Link* link = EarliestTo(self, from);
-    const absl::Time time =
-        link == nullptr ? absl::InfiniteFuture() : link->arrivals.front().time;
+    const absl::Time time = link == nullptr ? absl::InfiniteFuture() : link->arrivals.front().time;
     if (time <= absl::Now()) {
       Arrival arrival = std::move(link->arrivals.front());
       link->arrivals.pop_front();

@@ -20,7 +20,7 @@ struct LoopbackOptions {
   /// Messages on their way from one party to another; Send waits above that. One message is always
   /// let through, however large.
   uint64_t queue_bytes = uint64_t{256} << 20;
-  absl::Duration delay = absl::ZeroDuration();  ///< From Send to arrival.
+  absl::Duration delay = absl::ZeroDuration();     ///< From Send to arrival.
   absl::Duration redial = absl::Milliseconds(10);  ///< From a lost connection to the next.
 };
 

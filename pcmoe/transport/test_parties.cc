@@ -32,8 +32,8 @@ TestParties::TestParties(int parties) {
   for (int i = 0; i < parties; ++i) {
     const std::string name(1, static_cast<char>('a' + i));
     parties_.push_back({name, "127.0.0.1", FreePort(), name + ".test.pcmoe"});
-    certificates_.push_back(Issue(authority_, parties_.back().identity, now - absl::Hours(1),
-                                  absl::Hours(2)));
+    certificates_.push_back(
+        Issue(authority_, parties_.back().identity, now - absl::Hours(1), absl::Hours(2)));
   }
 }
 
@@ -94,8 +94,8 @@ void FillPattern(std::span<uint8_t> bytes, uint32_t seed) {
 }
 }  // namespace
 
-wire::Sealed TestMessage(border::EgressGate& gate, wire::PartyIndex to, uint64_t step,
-                         size_t bytes, uint32_t seed) {
+wire::Sealed TestMessage(border::EgressGate& gate, wire::PartyIndex to, uint64_t step, size_t bytes,
+                         uint32_t seed) {
   wire::Buffer payload = wire::Buffer::Allocate(bytes);
   FillPattern(payload.writable(), seed);
   return *gate.Release(to, {wire::MessageKind::kVote, step}, std::move(payload));

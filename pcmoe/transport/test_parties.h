@@ -37,8 +37,8 @@ class TestParties {
 };
 
 /// A message past the border: `bytes` of a pattern made from `seed`.
-wire::Sealed TestMessage(border::EgressGate& gate, wire::PartyIndex to, uint64_t step,
-                         size_t bytes, uint32_t seed = 1);
+wire::Sealed TestMessage(border::EgressGate& gate, wire::PartyIndex to, uint64_t step, size_t bytes,
+                         uint32_t seed = 1);
 bool HasPattern(const wire::Buffer& payload, uint32_t seed);
 
 /// The next event within ten seconds that is of `kind`; others before it are skipped.

@@ -8,7 +8,8 @@
 namespace pcmoe::wire {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "frames are written as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "frames are written as they lie in memory");
 
 // Where the fields of a header start.
 constexpr size_t kMagicAt = 0;
@@ -36,8 +37,8 @@ T Get(std::span<const uint8_t, kFrameHeaderBytes> bytes, size_t at) {
   return value;
 }
 
-// The chunk's own checksum takes the place of the checksum while the header is summed, so header and
-// chunk need not lie side by side.
+// The chunk's own checksum takes the place of the checksum while the header is summed, so header
+// and chunk need not lie side by side.
 uint64_t FrameChecksum(std::span<const uint8_t, kFrameHeaderBytes> header,
                        std::span<const uint8_t> chunk) {
   std::array<uint8_t, kFrameHeaderBytes> bytes;

@@ -28,8 +28,7 @@ RunId RunIdOf(const base::Sha256& manifest_digest);
 
 /// Bytes on the channel for a message of `payload_bytes`, all frame headers included.
 constexpr uint64_t FramedBytes(uint64_t payload_bytes) {
-  const uint64_t frames =
-      payload_bytes == 0 ? 1 : (payload_bytes - 1) / kMaxChunkBytes + 1;
+  const uint64_t frames = payload_bytes == 0 ? 1 : (payload_bytes - 1) / kMaxChunkBytes + 1;
   return payload_bytes + frames * kFrameHeaderBytes;
 }
 
@@ -65,9 +64,9 @@ class FrameAssembler {
       : run_(run), max_message_bytes_(max_message_bytes) {}
 
   /// Takes one whole frame, given as consecutive `pieces` which `owner` keeps alive. Gives the
-  /// message when this was its last frame. A message of one frame in one aligned piece keeps `owner`
-  /// instead of copying. DATA_LOSS: damaged or not a frame; FAILED_PRECONDITION: another protocol
-  /// version or federation; RESOURCE_EXHAUSTED: over the limit.
+  /// message when this was its last frame. A message of one frame in one aligned piece keeps
+  /// `owner` instead of copying. DATA_LOSS: damaged or not a frame; FAILED_PRECONDITION: another
+  /// protocol version or federation; RESOURCE_EXHAUSTED: over the limit.
   absl::StatusOr<std::optional<Message>> Take(std::span<const std::span<const uint8_t>> pieces,
                                               const std::shared_ptr<void>& owner);
 

@@ -83,17 +83,18 @@ TEST_P(RoundTripTest, GivesHeaderAndPayloadBackAndCountsItsBytes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, RoundTripTest,
-                         testing::Values(0, 1, 63, 64, 65, 4095, kMaxChunkBytes - 1,
-                                         kMaxChunkBytes, kMaxChunkBytes + 1,
-                                         3 * kMaxChunkBytes, 3 * kMaxChunkBytes + 17));
+                         testing::Values(0, 1, 63, 64, 65, 4095, kMaxChunkBytes - 1, kMaxChunkBytes,
+                                         kMaxChunkBytes + 1, 3 * kMaxChunkBytes,
+                                         3 * kMaxChunkBytes + 17));
 
 TEST(FrameTest, HeaderLayoutIsTheDocumentedOne) {
   const auto frames = FramesOf(kHeader, Buffer::Allocate(5));
   const std::vector<uint8_t> expected = {
-      'P', 'C', 'M', 'F', 1, 3, 0, 0,  // magic, version, kind, flags
-      1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
-      8, 7, 6, 5, 4, 3, 2, 1,  // step
-      9, 0, 0, 0, 10, 0, 11, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+      'P', 'C', 'M', 'F', 1,  3, 0,  0,  // magic, version, kind, flags
+      1,   2,   3,   4,   5,  6, 7,  8, 9, 10, 11, 12,
+      13,  14,  15,  16,  8,  7, 6,  5, 4, 3,  2,  1,  // step
+      9,   0,   0,   0,   10, 0, 11, 0, 5, 0,  0,  0,
+      0,   0,   0,   0,   0,  0, 0,  0, 0, 0,  0,  0};
   ASSERT_EQ(frames.size(), 1U);
   EXPECT_EQ(std::vector<uint8_t>(frames[0].begin(), frames[0].begin() + 56), expected);
 }
@@ -107,7 +108,8 @@ TEST(FrameTest, FramesInManyPiecesAreTheSameMessage) {
     std::vector<std::span<const uint8_t>> pieces;
     std::span<const uint8_t> rest(frame);
     while (!rest.empty()) {
-      const size_t take = std::min<size_t>(rest.size(), random() % (pieces.size() < 8 ? 20 : 90000));
+      const size_t take =
+          std::min<size_t>(rest.size(), random() % (pieces.size() < 8 ? 20 : 90000));
       pieces.push_back(rest.first(take));
       rest = rest.subspan(take);
     }
@@ -151,11 +153,11 @@ struct Malformed {
 TEST(FrameTest, MalformedHeadersAreRefusedWithTheirReason) {
   const auto frame = FramesOf(kHeader, Pattern(40)).front();
   const Malformed cases[] = {
-      {"magic", 0, 'X', "not a pcmoe frame"},      {"version", 4, 9, "another version"},
-      {"kind 0", 5, 0, "unknown kind"},            {"kind 12", 5, 12, "unknown kind"},
-      {"flags", 7, 1, "unknown flags"},            {"run", 9, 99, "another manifest"},
-      {"total", 47, 0xFF, "larger than limits."},  {"total off by one", 40, 41, "truncated"},
-      {"offset", 48, 1, "out of order"},           {"checksum", 60, 0, "damaged"},
+      {"magic", 0, 'X', "not a pcmoe frame"},     {"version", 4, 9, "another version"},
+      {"kind 0", 5, 0, "unknown kind"},           {"kind 12", 5, 12, "unknown kind"},
+      {"flags", 7, 1, "unknown flags"},           {"run", 9, 99, "another manifest"},
+      {"total", 47, 0xFF, "larger than limits."}, {"total off by one", 40, 41, "truncated"},
+      {"offset", 48, 1, "out of order"},          {"checksum", 60, 0, "damaged"},
   };
   for (const Malformed& malformed : cases) {
     std::vector<uint8_t> bytes = frame;

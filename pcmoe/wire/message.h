@@ -74,8 +74,8 @@ struct Message {
   Buffer payload;
 };
 
-/// A message that may leave. Only border::EgressGate makes one, after policy and ledger; so whatever
-/// is handed to a Channel has passed the border. Movable, not copyable.
+/// A message that may leave. Only border::EgressGate makes one, after policy and ledger; so
+/// whatever is handed to a Channel has passed the border. Movable, not copyable.
 class Sealed {
  public:
   Sealed(Sealed&&) = default;

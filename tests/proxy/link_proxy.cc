@@ -48,9 +48,9 @@ struct LinkProxy::Connection {
   int fd[2] = {-1, -1};  // client, target
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<Chunk> flight[2];     // guarded by mutex
-  size_t flight_bytes[2] = {0, 0}; // guarded by mutex
-  bool broken = false;             // guarded by mutex
+  std::deque<Chunk> flight[2];      // guarded by mutex
+  size_t flight_bytes[2] = {0, 0};  // guarded by mutex
+  bool broken = false;              // guarded by mutex
   std::atomic<bool> finished = false;
   std::thread server;
 
@@ -215,8 +215,7 @@ void LinkProxy::ReadLoop(Connection& connection, int direction) {
         return connection.broken || connection.flight_bytes[direction] < kMaxFlightBytes;
       });
       if (last || connection.broken) return;
-      const auto resume =
-          through - std::chrono::duration_cast<Clock::duration>(queue_time);
+      const auto resume = through - std::chrono::duration_cast<Clock::duration>(queue_time);
       connection.changed.wait_until(lock, resume, [&] { return connection.broken; });
     }
   }

@@ -124,16 +124,15 @@ TEST_F(LinkProxyTest, RateIsWithinFivePercentInBothDirectionsAtOnce) {
   constexpr size_t kBytes = 25'000'000;  // two seconds
   double seconds[2] = {0, 0};
   const auto start = Clock::now();
-  std::thread threads[] = {
-      std::thread([&] { Send(client_, kBytes); }), std::thread([&] { Send(server_, kBytes); }),
-      std::thread([&] {
-        EXPECT_EQ(Receive(server_, kBytes), kBytes);
-        seconds[0] = SecondsSince(start);
-      }),
-      std::thread([&] {
-        EXPECT_EQ(Receive(client_, kBytes), kBytes);
-        seconds[1] = SecondsSince(start);
-      })};
+  std::thread threads[] = {std::thread([&] { Send(client_, kBytes); }),
+                           std::thread([&] { Send(server_, kBytes); }), std::thread([&] {
+                             EXPECT_EQ(Receive(server_, kBytes), kBytes);
+                             seconds[0] = SecondsSince(start);
+                           }),
+                           std::thread([&] {
+                             EXPECT_EQ(Receive(client_, kBytes), kBytes);
+                             seconds[1] = SecondsSince(start);
+                           })};
   for (std::thread& thread : threads) thread.join();
   for (const double measured : seconds) {
     EXPECT_NEAR(8 * kBytes / (measured - 0.010), 100e6, 5e6);

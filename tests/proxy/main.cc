@@ -21,7 +21,8 @@ bool ParseLink(const std::string& text, LinkOptions& options) {
   if (equals == std::string::npos || colon == std::string::npos || colon < equals) return false;
   const int listen_port = std::atoi(text.substr(0, equals).c_str());
   const int target_port = std::atoi(text.substr(colon + 1).c_str());
-  if (listen_port < 1 || listen_port > 65535 || target_port < 1 || target_port > 65535) return false;
+  if (listen_port < 1 || listen_port > 65535 || target_port < 1 || target_port > 65535)
+    return false;
   options.listen_port = static_cast<uint16_t>(listen_port);
   options.target_host = text.substr(equals + 1, colon - equals - 1);
   options.target_port = static_cast<uint16_t>(target_port);
@@ -31,8 +32,9 @@ bool ParseLink(const std::string& text, LinkOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"TCP links with delay and limited rate, for tests. While it runs it takes the lines "
-               "cut, restore, hang and resume on stdin; they mean all links."};
+  CLI::App app{
+      "TCP links with delay and limited rate, for tests. While it runs it takes the lines "
+      "cut, restore, hang and resume on stdin; they mean all links."};
   double delay_ms = 0;
   double mbit = 0;
   std::vector<std::string> links;
