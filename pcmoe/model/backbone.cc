@@ -123,6 +123,7 @@ void Backbone::EmbedBackward(const Prepared& batch, const at::Tensor& dx_td) {
   float* target = gradients_.embedding_vd.mutable_data_ptr<float>();
   const int64_t* tokens = batch.tokens_t.const_data_ptr<int64_t>();
   for (int64_t t = 0; t < dx.size(0); ++t, source += width) {
+    if (tokens[t] == config_.pad_token_id) continue;  // as torch's Embedding with padding_idx
     float* row = target + tokens[t] * width;
     for (int64_t i = 0; i < width; ++i) row[i] += source[i];
   }

@@ -38,7 +38,13 @@ model::MicroBatch ToMicroBatch(std::span<const data::Sequence* const> sequences)
   return batch;
 }
 
-Trainer::Trainer(TrainerParts parts) : parts_(std::move(parts)) {}
+Trainer::Trainer(TrainerParts parts) : parts_(std::move(parts)) {
+  parts_.session.Serve(wire::MessageKind::kBye, [this](int from, wire::Message message) {
+    if (message.header.layer == 1) said_bye_.assign(said_bye_.size(), true);
+    said_bye_[static_cast<size_t>(from)] = true;
+    return absl::OkStatus();
+  });
+}
 
 bool Trainer::Due(int64_t every) const {
   return step_ == parts_.config.max_steps || (every > 0 && step_ % every == 0);
@@ -184,28 +190,24 @@ absl::Status Trainer::SaveIfDue() {
 absl::Status Trainer::SayBye() {
   exchange::Session& session = parts_.session;
   if (session.parties() == 1) return absl::OkStatus();
-  const auto first = static_cast<uint64_t>(step_);
-  PCMOE_RETURN_IF_ERROR(session.EnterStep(first, attempt_));
-  int64_t heard = 0;
-  bool all_said = false;
-  session.Serve(wire::MessageKind::kBye, [&](int, wire::Message message) {
-    if (message.header.layer == 0) ++heard;
-    all_said |= message.header.layer == 1 || heard == session.parties() - 1;
-    return absl::OkStatus();
-  });
-  absl::Status status = session.Broadcast(wire::MessageKind::kBye, {});
+  said_bye_.assign(static_cast<size_t>(session.parties()), false);
+  said_bye_[static_cast<size_t>(session.self())] = true;
+  absl::Status status = session.EnterStep(static_cast<uint64_t>(step_), attempt_);
+  if (status.ok()) status = session.Broadcast(wire::MessageKind::kBye, {});
+  const auto owing = [this] {
+    return std::find(said_bye_.begin(), said_bye_.end(), false) - said_bye_.begin();
+  };
   if (status.ok()) {
-    int next = session.self() == 0 ? 1 : 0;
-    status = session.ServeUntil([&] { return all_said; }, [&] { return next; });
+    status = session.ServeUntil([&] { return owing() == session.parties(); },
+                                [&] { return static_cast<int>(owing()); });
   }
-  if (all_said) {
-    for (int peer = 0; peer < session.parties(); ++peer) {
-      if (peer == session.self() || !session.IsUp(peer)) continue;
-      const absl::Status ignored = session.Send(peer, wire::MessageKind::kBye, 1, 0, {});
-    }
-    return absl::OkStatus();
+  // A connection may close right behind the message that allows it: what was heard counts.
+  if (owing() != session.parties()) return status;
+  for (int peer = 0; peer < session.parties(); ++peer) {
+    if (peer == session.self() || !session.IsUp(peer)) continue;
+    const absl::Status ignored = session.Send(peer, wire::MessageKind::kBye, 1, 0, {});
   }
-  return status;
+  return absl::OkStatus();
 }
 
 absl::Status Trainer::RunSteps() {
@@ -228,10 +230,12 @@ absl::Status Trainer::Recover(const absl::Status& failure) {
   parts_.report.Note("failure", std::string(failure.message()));
   parts_.session.TellAbort(
       who.value_or(exchange::Failure{self, exchange::AbortReason::kLocalError}));
-  if (!who || who->culprit == self || who->reason == exchange::AbortReason::kNotFinite) {
+  using exchange::AbortReason;
+  const bool bad_message = who && who->reason == AbortReason::kBadMessage;
+  if (!who || who->reason == AbortReason::kNotFinite || (bad_message && who->culprit == self)) {
     return failure;
   }
-  if (who->reason == exchange::AbortReason::kBadMessage) parts_.session.Drop(who->culprit, failure);
+  if (bad_message) parts_.session.Drop(who->culprit, failure);
   if (parts_.config.on_peer_loss == "stop") return failure;
   if (++failures_in_a_row_ > kMaxFailuresInARow) {
     return WithContext(failure, absl::StrCat("step ", step_ + 1, " failed ", failures_in_a_row_,

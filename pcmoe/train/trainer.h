@@ -60,6 +60,7 @@ class Trainer {
   uint32_t attempt_ = 0;
   int64_t failures_in_a_row_ = 0;
   int64_t evaluated_step_ = -1;
+  std::vector<bool> said_bye_;
 };
 
 /// Sequences as a micro-batch.
