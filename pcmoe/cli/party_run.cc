@@ -111,7 +111,9 @@ absl::Status LoadData(Inputs& inputs) {
     PCMOE_ASSIGN_OR_RETURN(
         std::vector<data::Sequence> sequences,
         data::LoadSequences({config.train[i]}, tokenizer, pack, config.text_column));
-    const size_t place = i + static_cast<size_t>(inputs.self());
+    const size_t first = config.data_stream >= 0 ? static_cast<size_t>(config.data_stream)
+                                                 : static_cast<size_t>(inputs.self());
+    const size_t place = i + first;
     inputs.sources.emplace_back(std::move(sequences),
                                 base::SeedOf(seed, absl::StrCat("data/", place)));
     if (inputs.sources.back().empty()) {

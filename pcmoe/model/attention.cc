@@ -7,7 +7,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -153,7 +152,7 @@ at::Tensor AttentionBackward(const ModelConfig& config, const AttentionWeights& 
                              AttentionState& state, AttentionGradients& gradients) {
   AddWeightGradient(gradients.o, dy_td, state.out_th.detach());
   AddBiasGradient(gradients.o_bias, dy_td);
-  const at::Tensor dout_th = at::mm(dy_td, weights.o);
+  const at::Tensor dout_th = LinearBackward(dy_td, weights.o);
   const auto d = torch::autograd::grad({state.out_th}, {state.q, state.k, state.v}, {dout_th});
 
   const int64_t rows = dy_td.size(0);
@@ -187,7 +186,7 @@ at::Tensor AttentionBackward(const ModelConfig& config, const AttentionWeights& 
   }
   AddWeightGradient(gradients.qkv, dqkv, state.x_td);
   AddBiasGradient(gradients.qkv_bias, dqkv);
-  at::Tensor dx_td = at::mm(dqkv, weights.qkv);
+  at::Tensor dx_td = LinearBackward(dqkv, weights.qkv);
   state = AttentionState();
   return dx_td;
 }

@@ -6,7 +6,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/sum.h>
 
@@ -51,7 +50,7 @@ void SharedBackward(const BlockWeights& weights, const at::Tensor& dout_td, Bloc
   const at::Tensor dgate_t =
       at::sum(dout_td * state.mlp_out_td, {1}, true) * state.gate_t * (1 - state.gate_t);
   AddWeightGradient(gradients.shared_gate, dgate_t, state.h_td);
-  dh_td.add_(at::mm(dgate_t, weights.shared_gate));
+  dh_td.add_(LinearBackward(dgate_t, weights.shared_gate));
   const at::Tensor dmlp_td = dout_td * state.gate_t;
   dh_td.add_(MlpBackward(weights.mlp, dmlp_td, state.mlp, gradients.mlp));
 }
@@ -103,7 +102,7 @@ at::Tensor BlockBackward(const ModelConfig& config, bool sparse, const BlockWeig
         RouteBackward(config, state.router, experts.dweights_tk, dprobability_e)
             .to(dout_td.scalar_type());
     AddWeightGradient(gradients.router, dlogits_te, state.h_td);
-    dh_td = experts.dh_td + at::mm(dlogits_te, weights.router);
+    dh_td = experts.dh_td + LinearBackward(dlogits_te, weights.router);
     if (config.HasSharedExpert()) SharedBackward(weights, dout_td, state, gradients, dh_td);
   } else {
     dh_td = MlpBackward(weights.mlp, dout_td, state.mlp, gradients.mlp);

@@ -2,10 +2,8 @@
 #include "pcmoe/model/expert_shard.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 #include <numeric>
 
 #include "pcmoe/model/kernels.h"
+#include "pcmoe/model/matmul.h"
 
 namespace pcmoe::model {
 namespace {
@@ -56,15 +55,6 @@ at::Tensor SummedOverPairs(const at::Tensor& y_nd, const PairPlan& plan) {
   at::Tensor y_rd = at::empty({plan.rows, y_nd.size(1)}, y_nd.options());
   kernels::GatherSum(y_nd, plan.row_offsets_r1, plan.row_positions_n, y_rd);
   return y_rd;
-}
-
-// gradient += left' right, where the products run in the compute dtype and sums in fp32.
-void AddProduct(at::Tensor gradient, const at::Tensor& left_nx, const at::Tensor& right_ny) {
-  if (left_nx.scalar_type() == at::kFloat) {
-    at::addmm_out(gradient, gradient, left_nx.t(), right_ny);
-  } else {
-    gradient.add_(at::mm(left_nx.t(), right_ny));
-  }
 }
 
 }  // namespace
@@ -113,7 +103,7 @@ at::Tensor ExpertShard::FirstProduct(int64_t layer, const Saved& saved) const {
   at::Tensor h_nf = at::empty({saved.plan.pairs(), gate_up_efd.size(1)}, x_nd.options());
   ForEachExpert(RowsPerExpert(saved.plan), [&](int64_t e) {
     at::Tensor h_e = RowsOf(h_nf, saved.plan, e);
-    at::mm_out(h_e, RowsOf(x_nd, saved.plan, e), gate_up_efd[e].t());
+    MatmulTransposed(RowsOf(x_nd, saved.plan, e), gate_up_efd[e], h_e);
   });
   return h_nf;
 }
@@ -135,7 +125,7 @@ at::Tensor ExpertShard::Forward(int64_t layer, RequestKey key, const at::Tensor&
   const std::vector<int64_t> rows_e = RowsPerExpert(saved.plan);
   ForEachExpert(rows_e, [&](int64_t e) {
     at::Tensor y_e = RowsOf(y_nd, saved.plan, e);
-    at::mm_out(y_e, RowsOf(a_nf, saved.plan, e), down_edf[e].t());
+    MatmulTransposed(RowsOf(a_nf, saved.plan, e), down_edf[e], y_e);
   });
   at::Tensor z_rd = SummedOverPairs(y_nd, saved.plan);
   if (keep) {
@@ -170,7 +160,7 @@ absl::StatusOr<ExpertShard::RequestGradients> ExpertShard::Backward(int64_t laye
   at::Tensor da_nf = at::empty({plan.pairs(), down_edf.size(2)}, dz_rd.options());
   ForEachExpert(rows_e, [&](int64_t e) {
     at::Tensor da_e = RowsOf(da_nf, plan, e);
-    at::mm_out(da_e, RowsOf(dz_nd, plan, e), down_edf[e]);
+    Matmul(RowsOf(dz_nd, plan, e), down_edf[e], da_e);
   });
   saved.scaled_a_nf = at::empty_like(da_nf);
   at::Tensor dweight_sorted = at::empty({plan.pairs()}, at::kFloat);
@@ -178,7 +168,7 @@ absl::StatusOr<ExpertShard::RequestGradients> ExpertShard::Backward(int64_t laye
   at::Tensor dx_nd = at::empty_like(dz_nd);
   ForEachExpert(rows_e, [&](int64_t e) {
     at::Tensor dx_e = RowsOf(dx_nd, plan, e);
-    at::mm_out(dx_e, RowsOf(saved.h_nf, plan, e), gate_up_efd[e]);
+    Matmul(RowsOf(saved.h_nf, plan, e), gate_up_efd[e], dx_e);
   });
   result.dx_rd = SummedOverPairs(dx_nd, plan);
   const float* sorted = dweight_sorted.const_data_ptr<float>();
@@ -205,13 +195,15 @@ void ExpertShard::FinishLayer(int64_t layer) {
     for (size_t e = 0; e < rows.size(); ++e) rows_e[e] += rows[e];
   }
   ForEachExpert(rows_e, [&](int64_t e) {
+    at::Tensor gate_up_df = gradients_[l].gate_up_efd[e];
+    at::Tensor down_df = gradients_[l].down_edf[e];
     for (const Gatherings& request : requests) {
       const PairPlan& plan = request.saved->plan;
       const at::Tensor dh_e = RowsOf(request.saved->h_nf, plan, e);
       if (dh_e.size(0) == 0) continue;
-      AddProduct(gradients_[l].gate_up_efd[e], dh_e, RowsOf(request.x_nd, plan, e));
-      AddProduct(gradients_[l].down_edf[e], RowsOf(request.dz_nd, plan, e),
-                 RowsOf(request.saved->scaled_a_nf, plan, e));
+      AddTransposedMatmul(dh_e, RowsOf(request.x_nd, plan, e), gate_up_df);
+      AddTransposedMatmul(RowsOf(request.dz_nd, plan, e), RowsOf(request.saved->scaled_a_nf, plan, e),
+                          down_df);
     }
   });
   saved_[l].clear();

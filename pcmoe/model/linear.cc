@@ -3,21 +3,28 @@
 
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
+
+#include "pcmoe/model/matmul.h"
 
 namespace pcmoe::model {
 
 at::Tensor Linear(const at::Tensor& x_td, const at::Tensor& w, const at::Tensor& bias) {
-  return bias.defined() ? at::addmm(bias, x_td, w.t()) : at::mm(x_td, w.t());
+  if (x_td.scalar_type() == at::kFloat && bias.defined()) return at::addmm(bias, x_td, w.t());
+  at::Tensor out = at::empty({x_td.size(0), w.size(0)}, x_td.options());
+  MatmulTransposed(x_td, w, out);
+  if (bias.defined()) out.add_(bias);
+  return out;
+}
+
+at::Tensor LinearBackward(const at::Tensor& dy, const at::Tensor& w) {
+  at::Tensor dx = at::empty({dy.size(0), w.size(1)}, dy.options());
+  Matmul(dy, w, dx);
+  return dx;
 }
 
 void AddWeightGradient(at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x) {
-  if (dy.scalar_type() == at::kFloat) {
-    at::addmm_out(gradient, gradient, dy.t(), x);
-  } else {
-    gradient.add_(at::mm(dy.t(), x));
-  }
+  AddTransposedMatmul(dy, x, gradient);
 }
 
 void AddBiasGradient(at::Tensor& gradient, const at::Tensor& dy) {

@@ -8,6 +8,9 @@ namespace pcmoe::model {
 /// x w' (+ bias when defined); w as torch's Linear: [out, in].
 at::Tensor Linear(const at::Tensor& x_td, const at::Tensor& w, const at::Tensor& bias = {});
 
+/// dL/dx = dy w of Linear.
+at::Tensor LinearBackward(const at::Tensor& dy, const at::Tensor& w);
+
 /// gradient (fp32 [out, in]) += dy' x, with the product in the inputs' dtype.
 void AddWeightGradient(at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x);
 

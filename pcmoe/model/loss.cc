@@ -3,11 +3,11 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 
 #include "pcmoe/model/kernels.h"
 #include "pcmoe/model/linear.h"
+#include "pcmoe/model/matmul.h"
 
 namespace pcmoe::model {
 
@@ -26,7 +26,7 @@ HeadLoss HeadCrossEntropy(const at::Tensor& x_td, const at::Tensor& head_vd,
     result.loss_sum += at::sum(loss, at::kDouble).item<double>();
     if (head_gradient == nullptr) continue;
     at::Tensor dx = result.dx_td.narrow(0, begin, count);
-    at::mm_out(dx, logits, head_vd);
+    Matmul(logits, head_vd, dx);
     AddWeightGradient(*head_gradient, logits, x);
   }
   return result;

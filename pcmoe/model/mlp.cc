@@ -3,7 +3,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 
 #include "pcmoe/model/kernels.h"
 #include "pcmoe/model/linear.h"
@@ -20,13 +19,13 @@ at::Tensor MlpForward(const MlpWeights& weights, const at::Tensor& x_td, MlpStat
 
 at::Tensor MlpBackward(const MlpWeights& weights, const at::Tensor& dy_td, MlpState& state,
                        MlpGradients& gradients) {
-  const at::Tensor da_tf = at::mm(dy_td, weights.down);
+  const at::Tensor da_tf = LinearBackward(dy_td, weights.down);
   at::Tensor a_tf = at::empty_like(da_tf);
   at::Tensor no_scale_gradient;
   kernels::SwiGluBackward(da_tf, state.h_tf, {}, a_tf, no_scale_gradient);
   AddWeightGradient(gradients.down, dy_td, a_tf);
   AddWeightGradient(gradients.gate_up, state.h_tf, state.x_td);
-  at::Tensor dx_td = at::mm(state.h_tf, weights.gate_up);
+  at::Tensor dx_td = LinearBackward(state.h_tf, weights.gate_up);
   state = MlpState();
   return dx_td;
 }

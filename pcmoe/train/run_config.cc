@@ -54,6 +54,7 @@ const std::vector<Field>& Fields() {
       {"training", "per_device_train_batch_size", &C::per_device_train_batch_size},
       {"training", "gradient_accumulation_steps", &C::gradient_accumulation_steps},
       {"training", "data_seed", &C::data_seed},
+      {"training", "data_stream", &C::data_stream},
       {"training", "gradient_checkpointing", &C::gradient_checkpointing},
       {"training", "num_threads", &C::num_threads},
       {"training", "logging_steps", &C::logging_steps},
@@ -367,12 +368,13 @@ absl::Status ApplySharedTraining(const std::map<std::string, std::string>& share
   return config.Validate();
 }
 
-std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables) {
+std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables,
+                   bool with_shared) {
   std::string text;
   for (const std::string& table : tables) {
     absl::StrAppend(&text, text.empty() ? "" : "\n", "[", table, "]\n");
     for (const Field& field : Fields()) {
-      if (field.table != table || field.shared) continue;
+      if (field.table != table || (field.shared && !with_shared)) continue;
       std::string value = TextOf(field, config);
       if (std::holds_alternative<std::string RunConfig::*>(field.target)) {
         if (value.empty()) continue;

@@ -41,6 +41,7 @@ struct RunConfig {
   int64_t per_device_train_batch_size = 4;
   int64_t gradient_accumulation_steps = 1;
   int64_t data_seed = -1;            ///< Negative: from `seed` and the party's place.
+  int64_t data_stream = -1;          ///< Whose order of data; negative: this party's place. For sim's runs.
   bool gradient_checkpointing = false;  ///< Recompute in backward.
   int64_t num_threads = 1;
   int64_t logging_steps = 1;
@@ -84,7 +85,9 @@ absl::Status ApplySharedTraining(const std::map<std::string, std::string>& share
 /// The [training] keys that a file sets (for ApplySharedTraining).
 absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path);
 
-/// The config as TOML text, for the files that provision and sim write.
-std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables);
+/// The config as TOML text, for the files that provision and sim write. The keys that all parties share
+/// are left to the manifest unless `with_shared` (a run without a federation has none).
+std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables,
+                   bool with_shared = false);
 
 }  // namespace pcmoe::train

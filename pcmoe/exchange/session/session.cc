@@ -132,10 +132,11 @@ absl::Status Session::Broadcast(wire::MessageKind kind, wire::Buffer payload) {
   return absl::OkStatus();
 }
 
-absl::Status Session::Deliver(wire::PartyIndex from, wire::Message message) {
+absl::Status Session::Deliver(const Place& place, wire::Message message) {
+  const wire::PartyIndex from = place.from;
   const auto handler = handlers_.find(message.header.kind);
   if (handler == handlers_.end()) {
-    arrived_.insert_or_assign(PlaceOf(from, message.header), std::move(message.payload));
+    arrived_.insert_or_assign(place, std::move(message.payload));
     return absl::OkStatus();
   }
   const absl::Status handled = handler->second(from, std::move(message));
@@ -178,7 +179,7 @@ absl::Status Session::HandleMessage(wire::PartyIndex from, wire::Message message
   }
   if (!seen_.insert(place).second) return absl::OkStatus();  // duplicate
   message.header.layer = place.layer;
-  return Deliver(from, std::move(message));
+  return Deliver(place, std::move(message));
 }
 
 absl::Status Session::Handle(transport::Event event) {

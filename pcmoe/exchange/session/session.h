@@ -119,7 +119,7 @@ class Session {
   absl::Status Handle(transport::Event event);
   absl::Status HandleMessage(wire::PartyIndex from, wire::Message message);
   absl::Status HandleAbort(wire::PartyIndex from, const wire::Message& message);
-  absl::Status Deliver(wire::PartyIndex from, wire::Message message);
+  absl::Status Deliver(const Place& place, wire::Message message);
 
   transport::Channel* channel_;
   border::EgressGate* gate_;
