@@ -133,7 +133,8 @@ bool SimProgress::Tick() {
   }
   if (step != shown_step_) step_time_ = now;
   shown_step_ = step;
-  const bool ended = step == max_steps_ && any;
+  const bool ended = step == max_steps_ && !ended_;
+  ended_ |= ended;
   if (!ended && now - shown_ < (terminal_ ? kTerminalEvery : kPlainEvery)) return any;
   shown_ = now;
   if (terminal_) {

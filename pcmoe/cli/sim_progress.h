@@ -50,7 +50,7 @@ class SimProgress {
   int64_t first_step_ = 0;  // the step at which the speed begins to be measured
   int64_t shown_step_ = 0;
   absl::Time first_time_, step_time_, shown_;
-  bool line_open_ = false;
+  bool line_open_ = false, ended_ = false;
 };
 
 }  // namespace pcmoe::cli
