@@ -22,6 +22,10 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
+// In memory that exists before the program starts: GCC 12's intrinsic names only the first 8 bytes as
+// read, and stores to the rest of a local one are dropped.
+constexpr TileConfig kConfig;
+
 __mmask16 Mask(int64_t count) {
   if (count <= 0) return 0;
   return static_cast<__mmask16>(count >= kHalf ? 0xffffU : (1U << count) - 1U);
@@ -95,6 +99,7 @@ struct RowTiles {
 };
 
 void MultiplyBlock(const RowTiles& a, const uint16_t* panel, int64_t k, float* c) {
+  __asm__ volatile("" ::: "memory");  // the tile loads do not say that they read memory
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -215,10 +220,7 @@ void MultiplyRows(Matrix a, const uint16_t* panels, int64_t rows, int64_t column
   }
 }
 
-TileScope::TileScope() {
-  const TileConfig config;
-  _tile_loadconfig(&config);
-}
+TileScope::TileScope() { _tile_loadconfig(&kConfig); }
 TileScope::~TileScope() { _tile_release(); }
 
 }  // namespace pcmoe::model::amx
