@@ -1,0 +1,122 @@
+"""Runs a federation, or a central run, of the release build and reads its result.json files."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PCMOE = ROOT / "build/release/bin/pcmoe"
+PROXY = ROOT / "build/release/bin/link_proxy"
+PARTIES = ["a", "b", "c", "d"]
+DEADLINE_S = 600
+
+
+def demo_data():
+    """The folder of the demo's data, made if it is not there."""
+    data = ROOT / "demo/data"
+    subprocess.run([ROOT / ".venv/bin/python", ROOT / "tools/make_demo_data.py", data], check=True,
+                   stdout=subprocess.DEVNULL)
+    return data
+
+
+def olmoe(hidden, expert_width, layers, heads, experts, top_k, vocab=2048, positions=512):
+    return {"model_type": "olmoe", "vocab_size": vocab, "hidden_size": hidden,
+            "num_hidden_layers": layers, "num_attention_heads": heads,
+            "num_key_value_heads": heads, "intermediate_size": expert_width,
+            "num_experts": experts, "num_experts_per_tok": top_k,
+            "max_position_embeddings": positions, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "norm_topk_prob": False, "router_aux_loss_coef": 0.01, "output_router_logits": True,
+            "tie_word_embeddings": False, "hidden_act": "silu", "initializer_range": 0.02,
+            "attention_bias": False, "pad_token_id": None}
+
+
+def to_toml(tables):
+    def value(v):
+        if isinstance(v, bool):
+            return str(v).lower()
+        return json.dumps(v)
+    return "\n".join("[%s]\n" % name + "".join("%s = %s\n" % (k, value(v)) for k, v in table.items())
+                     for name, table in tables.items())
+
+
+def _environment(threads):
+    return dict(os.environ, OMP_NUM_THREADS=str(threads))
+
+
+def central(model, training, threads):
+    """One party with everybody's data; returns its result."""
+    data = demo_data()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "config.json").write_text(json.dumps(model))
+        (folder / "run.toml").write_text(to_toml({
+            "model": {"model_name_or_path": "config.json",
+                      "tokenizer": str(data / "tokenizer.json")},
+            "data": {"train": [str(data / p / "train.jsonl") for p in PARTIES]},
+            "training": dict(training, num_threads=threads),
+            "run": {"identity": "none", "output_dir": "out"}}))
+        subprocess.run([PCMOE, "train", "--config", folder / "run.toml"], check=True,
+                       env=_environment(threads), stderr=subprocess.DEVNULL, timeout=DEADLINE_S)
+        return json.loads((folder / "out/result.json").read_text())
+
+
+def federation(model, training, schedule="synchronous", threads=1, first_port=7800, link=None):
+    """Four parties as processes; `link` = (one-way ms, Mbit/s) puts a proxy before every party.
+
+    Returns (results by party, metrics lines by party)."""
+    data = demo_data()
+    folder = pathlib.Path(tempfile.mkdtemp())
+    processes, proxy = [], None
+    try:
+        (folder / "config.json").write_text(json.dumps(model))
+        (folder / "federation.toml").write_text(to_toml({
+            "model": {"model_name_or_path": "config.json",
+                      "tokenizer": str(data / "tokenizer.json")},
+            "training": dict(training, num_threads=threads),
+            "federation": {"schedule": schedule},
+            "border": {"allow_readable_rows": True},
+            "run": {"on_peer_loss": "stop"}}))
+        command = [PCMOE, "provision", "--config", folder / "federation.toml", "--parties",
+                   ",".join(PARTIES), "--out", folder / "fed"]
+        for i, party in enumerate(PARTIES):
+            host = "127.0.0.2" if link else "127.0.0.1"
+            command += ["--address", f"{party}={host}:{first_port + i}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if link:
+            links = []
+            for i in range(len(PARTIES)):
+                links += ["--link", f"127.0.0.2:{first_port + i}=127.0.0.1:{first_port + i}"]
+            proxy = subprocess.Popen([PROXY, "--delay-ms", str(link[0]), "--mbit", str(link[1]),
+                                      *links], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            proxy.stdout.readline()
+        for party in PARTIES:
+            home = folder / "fed" / party
+            log = open(home / "log", "w")
+            processes.append(subprocess.Popen(
+                [PCMOE, "train", "--config", home / "party.toml",
+                 "--set", f"data.train={data / party / 'train.jsonl'}",
+                 "--set", "run.listen=127.0.0.1"], env=_environment(threads), stderr=log))
+        for party, process in zip(PARTIES, processes):
+            if process.wait(timeout=DEADLINE_S) != 0:
+                log = (folder / "fed" / party / "log").read_text().splitlines()
+                raise RuntimeError(f"party {party}: {log[-1] if log else 'no output'}")
+        out = [folder / "fed" / p / "out" for p in PARTIES]
+        results = [json.loads((o / "result.json").read_text()) for o in out]
+        metrics = [[json.loads(line) for line in (o / "metrics.jsonl").read_text().splitlines()]
+                   for o in out]
+        return results, metrics
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if proxy:
+            proxy.kill()
+            proxy.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tokens_per_s(results):
+    return sum(result["tokens_per_s"] for result in results)
