@@ -1,0 +1,67 @@
+# bench/collect.py: runs figures (all, or those named), keeps each JSON line in docs/results/NAME.json and
+# writes docs/benchmarks.md from all that are there. With --write-only nothing is measured.
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+WHAT = {
+    "hf_fp32": "central, fp32, against the better of transformers' eager and grouped_mm experts",
+    "hf_best": "central, bf16 products, against the best of transformers' six variants",
+    "four_rows": "four parties, `rows`, against central with as many threads in total",
+    "sync_vs_round_robin": "synchronous against round_robin over a link of 20 ms and 100 Mbit/s",
+    "hivemind_moe": "a remote MoE layer against hivemind's RemoteMixtureOfExperts",
+    "hivemind_batched": "the same against hivemind's RemoteExpert on batches of 128 rows",
+    "memory_states": "states per party at n = 4 against central, fraction saved",
+    "wire_rows": "bytes on the sockets against the formula",
+    "plan_error": "largest relative error of `pcmoe plan`'s peak over four configurations",
+}
+AT_MOST = {"wire_rows", "plan_error"}
+
+
+def measure(name):
+    """True when the figure gave a result (whether it reached its mark or not)."""
+    print(f"== {name}", flush=True)
+    done = subprocess.run([str(ROOT / "bench" / "run"), name], stdout=subprocess.PIPE, text=True)
+    print(done.stdout, flush=True)
+    try:
+        result = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        print(f"bench: {name} gave no result (exit code {done.returncode})", file=sys.stderr)
+        return False
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    return True
+
+
+def write_page():
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    order = [name for name in WHAT if name in results] + [n for n in results if n not in WHAT]
+    lines = ["# Benchmarks", "", "Written by `make bench` from docs/results; `bench/run NAME` measures one. "
+             "The sides of a figure", "run in turn on the same machine; values are ratios of medians.", "",
+             "| figure | what | value | must be | reached |", "| --- | --- | --- | --- | --- |"]
+    for name in order:
+        r = results[name]
+        sign = "<=" if name in AT_MOST else ">="
+        lines.append(f"| {name} | {WHAT.get(name, '')} | {r['value']:g} {r['unit']} | "
+                     f"{sign} {r['must']:g} | {'yes' if r['ok'] else 'no'} |")
+    for name in order:
+        lines += ["", f"## {name}", "", "```json", json.dumps(results[name]["detail"], indent=1), "```"]
+    (ROOT / "docs" / "benchmarks.md").write_text("\n".join(lines) + "\n")
+
+
+def main():
+    names = [a for a in sys.argv[1:] if not a.startswith("--")]
+    if "--write-only" not in sys.argv:
+        names = names or sorted(p.stem for p in (ROOT / "bench" / "figures").glob("*.py"))
+        complete = all([measure(name) for name in names])
+    else:
+        complete = True
+    write_page()
+    sys.exit(0 if complete else 1)
+
+
+if __name__ == "__main__":
+    main()
