@@ -10,6 +10,7 @@ namespace pcmoe::cli {
 void AddTrain(CLI::App& app, absl::Status& result);
 void AddProvision(CLI::App& app, absl::Status& result);
 void AddLedger(CLI::App& app, absl::Status& result);
+void AddPlan(CLI::App& app, absl::Status& result);
 void AddSim(CLI::App& app, absl::Status& result);
 
 }  // namespace pcmoe::cli

@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
   pcmoe::cli::AddTrain(app, result);
   pcmoe::cli::AddProvision(app, result);
   pcmoe::cli::AddLedger(app, result);
+  pcmoe::cli::AddPlan(app, result);
   pcmoe::cli::AddSim(app, result);
   try {
     app.parse(argc, argv);
