@@ -70,7 +70,7 @@ absl::Status Checkpoints::Save(const TrainerState& state, PartyModel& model) {
   PCMOE_RETURN_IF_ERROR(model.Save(temporary));
   Json json;
   json["global_step"] = state.global_step;
-  json["federation"] = state.federation;
+  json["federation"] = federation_;
   json["data"] = Json::array();
   for (const data::Cursor& cursor : state.cursors) {
     json["data"].push_back(Json::parse(cursor.ToJson()));

@@ -15,7 +15,7 @@ namespace pcmoe::train {
 struct TrainerState {
   int64_t global_step = 0;               ///< Committed optimizer steps.
   std::vector<data::Cursor> cursors;     ///< Of each data source.
-  std::string federation;                ///< Hex digest of the manifest; "" for a central run.
+  std::string federation;                ///< As read: hex digest of the manifest; "" for a central run.
 };
 
 /// A party's output_dir. One process at a time.

@@ -193,7 +193,11 @@ absl::Status Trainer::SayBye() {
   said_bye_.assign(static_cast<size_t>(session.parties()), false);
   said_bye_[static_cast<size_t>(session.self())] = true;
   absl::Status status = session.EnterStep(static_cast<uint64_t>(step_), attempt_);
-  if (status.ok()) status = session.Broadcast(wire::MessageKind::kBye, {});
+  // A party that cannot be reached may have left: what it said before that is still to be heard.
+  for (int peer = 0; peer < session.parties(); ++peer) {
+    if (peer == session.self()) continue;
+    const absl::Status ignored = session.Send(peer, wire::MessageKind::kBye, 0, 0, {});
+  }
   const auto owing = [this] {
     return std::find(said_bye_.begin(), said_bye_.end(), false) - said_bye_.begin();
   };
@@ -259,6 +263,9 @@ absl::Status Trainer::Run() {
     PCMOE_RETURN_IF_ERROR(Recover(status));
   }
   parts_.experts.Reset();
+  // Everybody's last checkpoint is durable now, and what was sent is on the wire once this returns.
+  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(step_));
+  parts_.session.Close();
   return parts_.report.Finish(step_, parts_.session.sent_bytes(),
                               tensor::AllocatedBytes() - parts_.baseline_bytes,
                               tensor::PeakAllocatedBytes() - parts_.baseline_bytes);

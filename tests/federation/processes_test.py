@@ -1,0 +1,204 @@
+# tests/federation/processes_test.py: federations of real processes: reproducible whatever the timing,
+# whoever is killed when, in whatever order they start. `processes_test.py BINARY` runs it.
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from federation_runs import CONTINUE, PARTIES, STOP, Federation, write_inputs
+
+BINARY = ""
+FORWARD = ("begin", "expert_rows", "expert_outputs")
+BACKWARD = ("row_gradients", "input_gradients")
+
+
+class FederationCase(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        cls.root = pathlib.Path(cls.scratch.name)
+        write_inputs(cls.root)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def federation(self, name, **settings):
+        return Federation(BINARY, self.root, self.root / name, **settings)
+
+    def finish(self, federation):
+        codes = federation.wait()
+        self.assertEqual(codes, dict.fromkeys(PARTIES, 0),
+                         [federation.last_line(party) for party in PARTIES])
+
+    def reference(self, **settings):
+        """Checkpoints of an undisturbed run, each kind of run made once."""
+        key = json.dumps(settings, sort_keys=True)
+        cache = FederationCase.__dict__.get("references")
+        if cache is None:
+            cache = {}
+            FederationCase.references = cache
+        if key not in cache:
+            with self.federation(f"reference-{len(cache)}", **settings) as quiet:
+                quiet.start_all()
+                self.finish(quiet)
+                cache[key] = quiet.all_checkpoints()
+        return cache[key]
+
+    def assert_same(self, found, wanted):
+        self.assertEqual(set(found), set(wanted))
+        self.assertEqual([], [name for name in wanted if found[name] != wanted[name]])
+
+
+class Reproducible(FederationCase):
+    def test_bit_for_bit_whatever_the_timing(self):
+        wanted = self.reference(max_steps=40)
+        self.assertEqual(len(wanted), 16)  # two checkpoints, model and optimizer, four parties
+        rng = random.Random(1)
+        with self.federation("jolted", max_steps=40) as jolted:
+            for party in PARTIES:
+                jolted.start(party)
+                time.sleep(rng.uniform(0, 0.3))
+            for stop in range(6):
+                party = rng.choice(PARTIES)
+                jolted.wait_for_step(party, 5 * stop)
+                jolted.signal(party, STOP)
+                time.sleep(rng.uniform(0.1, 0.5))
+                jolted.signal(party, CONTINUE)
+            self.finish(jolted)
+            self.assert_same(jolted.all_checkpoints(), wanted)
+
+    def test_other_data_gives_other_weights(self):
+        # So the equality above is not one of files that never change.
+        wanted = self.reference(max_steps=40)
+        with self.federation("other-seed", max_steps=40) as other:
+            other.extra["a"] = ["training.data_seed=5"]
+            other.start_all()
+            self.finish(other)
+            found = other.all_checkpoints()
+        self.assertEqual(set(found), set(wanted))
+        self.assertEqual([], [name for name in wanted if found[name] == wanted[name]])
+
+    def test_round_robin(self):
+        wanted = self.reference(max_steps=12, schedule="round_robin")
+        with self.federation("again", max_steps=12, schedule="round_robin") as again:
+            for party in reversed(PARTIES):
+                again.start(party)
+                time.sleep(0.2)
+            self.finish(again)
+            self.assert_same(again.all_checkpoints(), wanted)
+
+    def test_a_party_without_data_and_one_without_experts(self):
+        placement = self.root / "placement.json"
+        placement.write_text(json.dumps(["b", "c", "d", "b", "c", "d", "b", "b"]))
+        with self.federation("uneven", placement=placement) as uneven:
+            uneven.extra["c"] = ["data.train=[]"]
+            uneven.start_all()
+            self.finish(uneven)
+            self.assertTrue(all(loss == 0 for loss in uneven.losses("c")))
+            self.assertTrue(all(loss > 0 for loss in uneven.losses("a")))
+            self.assertLess(uneven.losses("a")[-1], uneven.losses("a")[0])
+            sent = self.ledger_sums(uneven, "a")
+            self.assertNotIn("expert_outputs", {line["kind"] for line in sent})
+
+    def ledger_sums(self, federation, party):
+        out = subprocess.run([BINARY, "ledger", federation.out(party) / "ledger.jsonl", "--json"],
+                             check=True, capture_output=True, timeout=60)
+        return json.loads(out.stdout)["sums"]
+
+    def test_ledger_equals_wire(self):
+        with self.federation("counted") as counted:
+            counted.start_all()
+            self.finish(counted)
+            for party in PARTIES:
+                sums = self.ledger_sums(counted, party)
+                released = sum(line["bytes"] for line in sums)
+                # A party may leave before the others' last word reached it; nothing else may lack.
+                last_word = sum(line["bytes"] for line in sums if line["kind"] == "bye") // 2
+                missing = released - counted.result(party)["sent_bytes"]
+                self.assertGreaterEqual(missing, 0)
+                self.assertLessEqual(missing, last_word)
+                self.assertEqual({line["to"] for line in sums}, set(PARTIES) - {party})
+
+
+class Killed(FederationCase):
+    """kill -9 at moments that are chosen by stopping a process, looking at where it is, and killing
+    it if that is the place."""
+
+    STEPS = 60
+    KILLS = 8
+
+    def place_of(self, federation, party):
+        if federation.is_writing(party):
+            return "writing"
+        kind = federation.last_sent_kind(party)
+        if kind in FORWARD:
+            return "forward"
+        if kind in BACKWARD:
+            return "backward"
+        return {"vote": "commit", "hello": "meeting"}.get(kind, "other")
+
+    def kill_at(self, federation, party, place, rng):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(rng.uniform(0, 0.004))
+            if place != "anywhere" and self.place_of(federation, party) != place:
+                continue
+            federation.signal(party, STOP)
+            found = self.place_of(federation, party)
+            if place in ("anywhere", found):
+                federation.kill(party)
+                return found
+            federation.signal(party, CONTINUE)
+            if not federation.running(party):
+                break
+        self.fail(f"party {party} was never seen at {place}: {federation.last_line(party)}")
+
+    def run_with_kills(self, seed):
+        rng = random.Random(seed)
+        places = ["forward", "backward", "commit", "writing", "meeting", "anywhere", "anywhere",
+                  "commit"]
+        rng.shuffle(places)
+        killed = []
+        with self.federation(f"killed-{seed}", max_steps=self.STEPS) as federation:
+            federation.start_all()
+            for number, place in enumerate(places):
+                victim = rng.choice(PARTIES)
+                if place != "meeting":
+                    federation.wait_for_step(victim, 1 + number * 6 + rng.randint(0, 3))
+                elif number > 0:
+                    other = rng.choice([party for party in PARTIES if party != victim])
+                    federation.kill(other)
+                    federation.start(other)
+                killed.append(self.kill_at(federation, victim, place, rng))
+                if number % 3 == 2:
+                    for party in list(federation.processes):
+                        federation.kill(party)
+                for party in PARTIES:
+                    if party not in federation.processes:
+                        federation.start(party)
+            self.finish(federation)
+            self.assert_same(federation.all_checkpoints(), self.reference(max_steps=self.STEPS))
+            for party in PARTIES:
+                subprocess.run([BINARY, "ledger", federation.out(party) / "ledger.jsonl"], check=True,
+                               capture_output=True, timeout=60)
+        return killed
+
+    def test_the_weights_are_those_of_an_undisturbed_run(self):
+        killed = []
+        for seed in range(3):
+            killed += self.run_with_kills(seed)
+        counts = {place: killed.count(place) for place in sorted(set(killed))}
+        print("killed at", counts, file=sys.stderr)
+        self.assertGreaterEqual(len(killed), 20)
+        for place in ("forward", "backward", "commit", "writing", "meeting"):
+            self.assertIn(place, counts)
+
+
+if __name__ == "__main__":
+    BINARY = sys.argv.pop(1)
+    unittest.main(verbosity=2)
