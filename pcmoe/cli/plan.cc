@@ -91,6 +91,7 @@ absl::Status Run(Flags flags) {
         {"per_device_train_batch_size", flags.recipe.batch},
         {"sequence_length", flags.recipe.sequence},
         {"gradient_accumulation_steps", flags.recipe.micro_batches},
+        {"imbalance", flags.recipe.imbalance},
         {"bytes_per_parameter", plan::BytesPerParameter(flags.recipe)}}},
       {"central", JsonOf(central)},
       {"party", JsonOf(party)},
@@ -120,6 +121,9 @@ void AddPlan(CLI::App& app, absl::Status& result) {
   command->add_option("--seq", flags->recipe.sequence, "sequence_length")->check(sizes);
   command->add_option("--micro-batches", flags->recipe.micro_batches, "gradient_accumulation_steps")
       ->check(sizes);
+  command->add_option("--imbalance", flags->recipe.imbalance,
+                      "Work of the party with the most-used experts against an even share")
+      ->check(CLI::Range(1.0, 256.0));
   command->add_option("--eval-micro-batches", flags->recipe.eval_micro_batches,
                       "Micro-batches of the evaluation files, up to 8 of which are held; 0: none")
       ->check(CLI::Range(0, 8));

@@ -23,7 +23,7 @@ struct Parts {
   double block_backward = 0;  // temporaries of one micro-batch
 };
 
-Parts PartsOf(const model::ModelConfig& config, const Recipe& recipe, bool sparse) {
+Parts PartsOf(const model::ModelConfig& config, const Recipe& recipe, int64_t parties, bool sparse) {
   const auto b = static_cast<double>(recipe.compute_bytes());
   const auto t = static_cast<double>(recipe.tokens());
   const auto h = static_cast<double>(config.QueryWidth());
@@ -50,7 +50,7 @@ Parts PartsOf(const model::ModelConfig& config, const Recipe& recipe, bool spars
   if (config.HasSharedExpert()) {
     parts.block += t * b * (2 * static_cast<double>(config.shared_expert_size) + 1) + parts.row;
   }
-  const double pairs = t * k;
+  const double pairs = t * k * (parties > 1 ? recipe.imbalance : 1.0);
   parts.routing = 12 * t * k;
   parts.plan = 20 * pairs + 4 * t;
   parts.hidden = pairs * 2 * static_cast<double>(config.expert_size) * b;
@@ -77,7 +77,7 @@ double ActivationBytes(const model::ModelConfig& config, const Recipe& recipe, i
   const auto moment = [&most](double bytes) { most = std::max(most, bytes); };
   Parts top;
   for (const bool sparse : config.sparse_layers) {
-    const Parts parts = PartsOf(config, recipe, sparse);
+    const Parts parts = PartsOf(config, recipe, parties, sparse);
     top = parts;
     const double kept = Kept(parts, recipe);
     const double whole = parts.row + parts.block + parts.routing;
@@ -102,7 +102,7 @@ double ActivationBytes(const model::ModelConfig& config, const Recipe& recipe, i
   // Evaluation keeps one layer's states of the micro-batches that it takes at a time.
   const auto eval = static_cast<double>(recipe.eval_micro_batches);
   for (const bool sparse : config.sparse_layers) {
-    const Parts parts = PartsOf(config, recipe, sparse);
+    const Parts parts = PartsOf(config, recipe, parties, sparse);
     moment(eval * (2 * parts.row + parts.block + parts.routing) + parts.hidden + parts.activated +
            2 * parts.pair_rows);
   }

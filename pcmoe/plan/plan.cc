@@ -47,7 +47,7 @@ Memory PredictMemory(const model::ModelConfig& config, const Recipe& recipe, int
         std::count(config.sparse_layers.begin(), config.sparse_layers.end(), true));
     const double rows = PredictTraffic(config, recipe, parties).remote_owners *
                         static_cast<double>(recipe.tokens() * recipe.micro_batches);
-    memory.messages = sparse * rows * static_cast<double>(config.hidden_size * recipe.compute_bytes());
+    memory.messages = recipe.imbalance * sparse * rows * static_cast<double>(config.hidden_size * recipe.compute_bytes());
   }
   return memory;
 }
