@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-PCMOE = ROOT / "build/release/bin/pcmoe"
-PROXY = ROOT / "build/release/bin/link_proxy"
+import lib
+
+ROOT = lib.ROOT
+PCMOE = lib.BUILD / "bin/pcmoe"
+PROXY = lib.BUILD / "bin/link_proxy"
 PARTIES = ["a", "b", "c", "d"]
 DEADLINE_S = 600
 
