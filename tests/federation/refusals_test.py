@@ -1,0 +1,175 @@
+# tests/federation/refusals_test.py: who is lost, wrong or mistaken is named in one sentence with the
+# documented exit code, and no weight changes. `refusals_test.py BINARY` runs it.
+import json
+import pathlib
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import unittest
+
+from federation_runs import PARTIES, STOP, TERMINATE, Federation, write_inputs
+
+BINARY = ""
+RUN_FAILED, CONNECTION, TIMEOUT, BAD_INPUT = 1, 2, 3, 4
+
+
+class Refusals(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        cls.root = pathlib.Path(cls.scratch.name)
+        write_inputs(cls.root)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def federation(self, **settings):
+        name = self.id().rsplit(".", 1)[-1]
+        return Federation(BINARY, self.root, self.root / name, **settings)
+
+    def last_checkpoints(self, federation, party):
+        newest = max(int(name.split("/")[1].removeprefix("checkpoint-"))
+                     for name in federation.checkpoints(party))
+        return {name: digest for name, digest in federation.checkpoints(party).items()
+                if f"/checkpoint-{newest}/" in name}
+
+    def lose(self, number, reasons, victim="c"):
+        """A running party gets signal `number`; the others stop, in seconds, naming it."""
+        with self.federation(max_steps=5000, on_peer_loss="stop") as federation:
+            federation.start_all()
+            federation.wait_for_step(victim, 7)
+            begin = time.monotonic()
+            if number is None:
+                federation.kill(victim)
+            else:
+                federation.signal(victim, number)
+            others = [party for party in PARTIES if party != victim]
+            codes = federation.wait(others, patience=40)
+            took = time.monotonic() - begin
+            for party in others:
+                line = federation.last_line(party)
+                self.assertIn(codes[party], reasons, line)
+                self.assertTrue(line.startswith(f"pcmoe: party {victim} "), line)
+                self.assertEqual(0, len([step for step in self.steps_on_disk(federation, party)
+                                         if step % 3 != 0 or step > federation.step(party)]))
+                self.assertTrue(self.last_checkpoints(federation, party))
+            if number == TERMINATE:
+                self.assertEqual(federation.wait([victim])[victim], RUN_FAILED)
+                self.assertIn("interrupted by a signal", federation.last_line(victim))
+            print(f"{self.id().rsplit('.', 1)[-1]}: {took:.1f} s; {line}", file=sys.stderr)
+            self.assertLess(took, 20)
+
+    def steps_on_disk(self, federation, party):
+        return {int(name.split("/")[1].removeprefix("checkpoint-"))
+                for name in federation.checkpoints(party)}
+
+    def test_a_killed_party_is_named_by_all(self):
+        self.lose(None, [CONNECTION])
+
+    def test_a_stopped_party_is_as_dead_as_a_killed_one(self):
+        self.lose(STOP, [CONNECTION])
+
+    def test_a_terminated_party_is_named_by_all(self):
+        self.lose(TERMINATE, [RUN_FAILED, CONNECTION])
+
+    def alone(self, federation, party, code, *words):
+        """Starts one party, which must end with `code` and a sentence with all `words`."""
+        federation.start(party)
+        self.assertEqual(federation.wait([party], patience=60)[party], code,
+                         federation.last_line(party))
+        line = federation.last_line(party)
+        self.assertTrue(line.startswith("pcmoe: "), line)
+        for word in words:
+            self.assertIn(word, line)
+
+    def edit(self, federation, party, old, new):
+        path = federation.folder / party / "party.toml"
+        text = path.read_text()
+        self.assertIn(old, text)
+        path.write_text(text.replace(old, new))
+
+    def test_what_a_party_can_see_by_itself(self):
+        with self.federation() as federation:
+            folder = federation.folder
+            self.edit(federation, "a", "allow_readable_rows = true", "allow_readable_rows = false")
+            self.alone(federation, "a", BAD_INPUT, "allow_readable_rows")
+            self.edit(federation, "a", "allow_readable_rows = false", "alow_readable_rows = true")
+            self.alone(federation, "a", BAD_INPUT, "alow_readable_rows",
+                       "did you mean [border] allow_readable_rows?")
+            self.edit(federation, "b", "[training]", "[training]\nmax_steps = 13")
+            self.alone(federation, "b", BAD_INPUT, "max_steps is 13 here", "manifest says 12")
+            (folder / "c" / "party.key").chmod(0o644)
+            self.alone(federation, "c", CONNECTION, "party.key", "chmod 600")
+            taken = socket.socket()
+            with taken:
+                taken.bind(("0.0.0.0", federation.ports["d"]))
+                taken.listen()
+                self.alone(federation, "d", BAD_INPUT, str(federation.ports["d"]))
+
+    def test_lines_that_are_not_text(self):
+        with self.federation() as federation:
+            bad = self.root / "bad.jsonl"
+            federation.extra["a"] = [f"data.train={bad}"]
+            good = b'{"text": "good"}\n'
+            for line in (b'{"text": "\xff\xfe"}', b'{"text": ', b'{"txt": "x"}'):
+                bad.write_bytes(good * 2 + line + b"\n" + good)
+                self.alone(federation, "a", BAD_INPUT, "bad.jsonl:3")
+
+    def test_a_party_of_another_authority_is_refused(self):
+        with self.federation(rendezvous_timeout_s=6) as federation, \
+                Federation(BINARY, self.root, self.root / "stranger") as stranger:
+            for name in ("ca.crt", "party.crt", "party.key"):
+                shutil.copy2(stranger.folder / "d" / name, federation.folder / "d" / name)
+            self.alone(federation, "d", CONNECTION, "party")
+
+    def test_a_party_with_anothers_key_is_refused(self):
+        with self.federation() as federation:
+            shutil.copy2(federation.folder / "a" / "party.key", federation.folder / "d" / "party.key")
+            federation.start("d")
+            self.assertIn(federation.wait(["d"])["d"], (CONNECTION, BAD_INPUT))
+            self.assertIn("party.key", federation.last_line("d"))
+
+    def test_a_changed_manifest_is_refused(self):
+        with self.federation() as federation:
+            path = federation.folder / "d" / "manifest.json"
+            text = path.read_text()
+            self.assertIn('"max_steps": 12', text)
+            path.write_text(text.replace('"max_steps": 12', '"max_steps": 13'))
+            federation.start("d")
+            self.assertIn(federation.wait(["d"])["d"], (CONNECTION, BAD_INPUT))
+            self.assertIn("manifest.json", federation.last_line("d"))
+
+    def test_an_older_manifest_of_the_same_authority_is_refused_by_the_others(self):
+        with self.federation(rendezvous_timeout_s=5) as federation:
+            old = self.root / "old-d"
+            shutil.copytree(federation.folder / "d", old)
+            self.reprovision(federation, max_steps=14)
+            for name in ("manifest.json", "manifest.json.sig", "manifest.sig"):
+                if (old / name).exists():
+                    shutil.copy2(old / name, federation.folder / "d" / name)
+            federation.start_all()
+            codes = federation.wait(patience=60)
+            for party in PARTIES:
+                self.assertIn(codes[party], (CONNECTION, TIMEOUT), federation.last_line(party))
+                self.assertIn("manifest" if party == "d" else "d", federation.last_line(party))
+                self.assertEqual(federation.checkpoints(party), {})
+            print(federation.last_lines(), file=sys.stderr)
+
+    def reprovision(self, federation, max_steps):
+        import subprocess
+        config = federation.inputs / f"{federation.folder.name}.toml"
+        text = config.read_text()
+        config.write_text(text.replace("max_steps = 12", f"max_steps = {max_steps}"))
+        command = [BINARY, "provision", "--config", config, "--parties", ",".join(PARTIES), "--out",
+                   federation.folder]
+        for party, port in federation.ports.items():
+            command += ["--address", f"{party}=127.0.0.1:{port}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+if __name__ == "__main__":
+    BINARY = sys.argv.pop(1)
+    unittest.main(verbosity=2)
