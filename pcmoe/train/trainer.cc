@@ -90,12 +90,24 @@ std::vector<model::MicroBatch> Trainer::NextBatches() {
   return batches;
 }
 
+bool Trainer::CompleteOnDisk() const {
+  const std::vector<int64_t> held = parts_.checkpoints.Steps();
+  return step_ < 0 && !held.empty() && held.back() == parts_.config.max_steps;
+}
+
+// A party that was started again after its run had ended stays a while for others that may need it.
+absl::Duration Trainer::RendezvousTimeout() const {
+  return absl::Seconds(CompleteOnDisk() ? std::min(parts_.config.peer_timeout_s,
+                                                   parts_.config.rendezvous_timeout_s)
+                                        : parts_.config.rendezvous_timeout_s);
+}
+
 absl::Status Trainer::MeetAndRestore() {
   Standing standing{.checkpoint_steps = parts_.checkpoints.Steps(), .memory_step = step_};
   Meeting meeting{.step = standing.checkpoint_steps.empty() ? 0 : standing.checkpoint_steps.back()};
   if (parts_.session.parties() > 1) {
     PCMOE_ASSIGN_OR_RETURN(
-        meeting, Meet(parts_.session, standing, absl::Seconds(parts_.config.rendezvous_timeout_s),
+        meeting, Meet(parts_.session, standing, RendezvousTimeout(),
                       parts_.interrupted, [](const std::string& line) { base::LogInfo(line); }));
   }
   attempt_ = meeting.attempt;
@@ -257,7 +269,13 @@ absl::Status Trainer::Run() {
         "[run] resume_from_checkpoint is \"never\", but output_dir holds checkpoints; choose another");
   }
   while (true) {
-    PCMOE_RETURN_IF_ERROR(MeetAndRestore());
+    const absl::Status met = MeetAndRestore();
+    if (absl::IsDeadlineExceeded(met) && CompleteOnDisk()) {
+      base::LogInfo(absl::StrCat("the run was complete already: checkpoint-",
+                                 parts_.config.max_steps, "; nobody else came"));
+      return absl::OkStatus();
+    }
+    PCMOE_RETURN_IF_ERROR(met);
     const absl::Status status = RunSteps();
     if (status.ok()) break;
     PCMOE_RETURN_IF_ERROR(Recover(status));

@@ -43,6 +43,8 @@ class Trainer {
 
  private:
   absl::Status MeetAndRestore();
+  bool CompleteOnDisk() const;
+  absl::Duration RendezvousTimeout() const;
   absl::Status RunSteps();
   absl::Status RunOneStep();
   absl::Status Evaluate();
