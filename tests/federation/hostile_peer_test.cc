@@ -1,1 +1,261 @@
+// tests/federation/hostile_peer_test.cc: whatever one party sends, no other changes a weight, and each says
+// who it was and why; what is only sent twice or late changes nothing.
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
+#include <cstring>
+#include <limits>
+
+#include "party_threads.h"
+#include "tampering_channel.h"
+
+namespace pcmoe::testing_federation {
+namespace {
+
+using exchange::AbortReason;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using wire::MessageKind;
+
+constexpr int kParties = 3;
+constexpr int kBad = 1;  // party b
+constexpr uint64_t kMisdeedStep = 2;
+
+Recipe TheRecipe(int steps) {
+  Recipe recipe = SmallRecipe("olmoe");
+  recipe.parties = kParties;
+  recipe.steps = steps;
+  return recipe;
+}
+
+wire::Buffer Copy(const wire::Buffer& buffer, size_t size) {
+  wire::Buffer copy = wire::Buffer::Allocate(size);
+  std::memcpy(copy.writable().data(), buffer.bytes().data(), std::min(size, buffer.size()));
+  return copy;
+}
+
+template <typename Value>
+wire::Buffer With(const wire::Buffer& buffer, size_t at, Value value) {
+  wire::Buffer copy = Copy(buffer, buffer.size());
+  std::memcpy(copy.writable().data() + at, &value, sizeof(value));
+  return copy;
+}
+
+std::vector<Outcome> RunWithBad(const Recipe& recipe, const Tamper& tamper) {
+  auto channels = LoopbackChannels(recipe.parties);
+  channels[kBad] = std::make_unique<TamperingChannel>(std::move(channels[kBad]), tamper);
+  return RunParties(recipe, std::move(channels));
+}
+
+// What an undisturbed run has after `steps`.
+const std::vector<Outcome>& Undisturbed(int steps) {
+  static std::map<int, std::vector<Outcome>> runs;
+  if (!runs.contains(steps)) {
+    runs[steps] = RunParties(TheRecipe(steps), LoopbackChannels(kParties));
+  }
+  return runs[steps];
+}
+
+struct Misdeed {
+  std::string name;
+  MessageKind kind;  // of the message that is replaced, in step kMisdeedStep
+  std::function<std::vector<Draft>(const Draft&)> replace;
+  AbortReason reason;
+  int culprit = kBad;
+  std::string words = "";  // in the sentence
+};
+
+Misdeed Payload(std::string name, MessageKind kind, std::function<wire::Buffer(const wire::Buffer&)> change,
+                AbortReason reason = AbortReason::kBadMessage) {
+  return {std::move(name), kind,
+          [change](const Draft& draft) -> std::vector<Draft> {
+            return {{draft.first, change(draft.second)}};
+          },
+          reason};
+}
+
+template <typename Value>
+auto LastIs(Value value) {
+  return [value](const wire::Buffer& b) { return With(b, b.size() - sizeof(Value), value); };
+}
+auto Longer(int64_t by) {
+  return [by](const wire::Buffer& b) {
+    return Copy(b, static_cast<size_t>(static_cast<int64_t>(b.size()) + by));
+  };
+}
+
+std::vector<Misdeed> RowMisdeeds() {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<Misdeed> all;
+  for (const auto kind : {MessageKind::kExpertRows, MessageKind::kExpertOutputs,
+                          MessageKind::kRowGradients, MessageKind::kInputGradients}) {
+    const std::string name(NameOf(kind));
+    all.push_back(Payload("nan_in_" + name, kind, LastIs(nan)));
+    all.push_back(Payload("truncated_" + name, kind, Longer(-4)));
+    all.push_back(Payload("oversized_" + name, kind, Longer(64)));
+    all.push_back(Payload("empty_" + name, kind, [](const wire::Buffer&) { return wire::Buffer(); }));
+    all.push_back(Payload("huge_count_in_" + name, kind, [](const wire::Buffer& b) {
+      return With(b, 0, uint32_t{0xffffffff});
+    }));
+    all.push_back(Payload("other_dtype_in_" + name, kind,
+                          [](const wire::Buffer& b) { return With(b, 8, uint8_t{2}); }));
+  }
+  for (const auto kind : {MessageKind::kExpertOutputs, MessageKind::kRowGradients}) {
+    // Two rows fewer and consistent in itself.
+    all.push_back(Payload("two_rows_fewer_in_" + std::string(NameOf(kind)), kind,
+                          [](const wire::Buffer& b) {
+                            uint32_t rows = 0;
+                            std::memcpy(&rows, b.bytes().data(), 4);
+                            return With(Copy(b, b.size() - 2 * 32 * sizeof(float)), 0, rows - 2);
+                          }));
+  }
+  for (const uint16_t expert : {uint16_t{1}, uint16_t{7}, uint16_t{9999}}) {
+    // 1 and 7 are b's own, so not at a or c (round-robin over three).
+    all.push_back(Payload(absl::StrCat("expert_", expert, "_that_is_not_there"),
+                          MessageKind::kExpertRows, [expert](const wire::Buffer& b) {
+                            uint32_t rows = 0;
+                            std::memcpy(&rows, b.bytes().data(), 4);
+                            return With(b, 16 + rows, expert);
+                          }));
+  }
+  return all;
+}
+
+std::vector<Misdeed> StepMisdeeds() {
+  const double infinity = std::numeric_limits<double>::infinity();
+  std::vector<Misdeed> all;
+  all.push_back(Payload("vote_nan", MessageKind::kVote, LastIs(std::nan("")), AbortReason::kNotFinite));
+  all.push_back(Payload("vote_infinite", MessageKind::kVote, LastIs(infinity), AbortReason::kNotFinite));
+  all.push_back(Payload("vote_negative", MessageKind::kVote, LastIs(-1.0), AbortReason::kNotFinite));
+  all.push_back(Payload("short_vote", MessageKind::kVote, Longer(-1)));
+  all.push_back(Payload("long_begin", MessageKind::kBegin, Longer(8)));
+  all.push_back(Payload("begin_with_negative_tokens", MessageKind::kBegin,
+                        [](const wire::Buffer& b) { return With(b, 0, int64_t{-1}); }));
+  all.push_back(Payload("begin_with_a_million_micro_batches", MessageKind::kBegin,
+                        [](const wire::Buffer& b) { return With(b, 8, int64_t{1000000}); }));
+  all.push_back({"more_micro_batches_than_announced", MessageKind::kExpertRows,
+                 [](const Draft& draft) -> std::vector<Draft> {
+                   Draft more = draft;
+                   more.first.micro_batch = 60000;
+                   return {draft, more};
+                 },
+                 AbortReason::kBadMessage});
+  all.push_back({"a_layer_that_is_not_there", MessageKind::kExpertRows,
+                 [](const Draft& draft) -> std::vector<Draft> {
+                   Draft more = draft;
+                   more.first.layer = 77;
+                   return {draft, more};
+                 },
+                 AbortReason::kBadMessage});
+  all.push_back({"gradients_never_asked_for", MessageKind::kExpertRows,
+                 [](const Draft& draft) -> std::vector<Draft> {
+                   Draft gradients = draft;
+                   gradients.first.kind = MessageKind::kRowGradients;
+                   return {gradients, draft};
+                 },
+                 AbortReason::kBadMessage});
+  all.push_back({"abort_that_blames_c", MessageKind::kVote,
+                 [](const Draft& draft) -> std::vector<Draft> {
+                   wire::Buffer body = wire::Buffer::Allocate(2);
+                   body.writable()[0] = 2;
+                   body.writable()[1] = static_cast<uint8_t>(AbortReason::kPeerLost);
+                   Draft abort{draft.first, body};
+                   abort.first.kind = MessageKind::kAbort;
+                   return {abort};
+                 },
+                 AbortReason::kPeerLost, 2, "as party b says"});
+  all.push_back({"abort_that_cannot_be_read", MessageKind::kVote,
+                 [](const Draft& draft) -> std::vector<Draft> {
+                   Draft abort{draft.first, wire::Buffer::Allocate(2)};
+                   abort.first.kind = MessageKind::kAbort;
+                   abort.second.writable()[0] = 200;
+                   return {abort};
+                 },
+                 AbortReason::kBadMessage});
+  for (const auto kind : {MessageKind::kBegin, MessageKind::kExpertRows, MessageKind::kExpertOutputs,
+                          MessageKind::kInputGradients, MessageKind::kVote}) {
+    all.push_back({"silence_instead_of_" + std::string(NameOf(kind)), kind,
+                   [](const Draft&) { return std::vector<Draft>(); }, AbortReason::kTimeout});
+  }
+  return all;
+}
+
+class HostilePeer : public testing::TestWithParam<Misdeed> {};
+
+TEST_P(HostilePeer, ChangesNoWeightAndIsNamed) {
+  const Misdeed& misdeed = GetParam();
+  Recipe recipe = TheRecipe(5);
+  recipe.peer_timeout = absl::Seconds(misdeed.reason == AbortReason::kTimeout ? 1 : 30);
+  bool silent = false;
+  const auto outcomes = RunWithBad(recipe, [&](wire::PartyIndex to, const Draft& draft) {
+    // Silence is towards all and lasts; a wrong message goes to a alone.
+    const bool here = draft.first.step == kMisdeedStep && draft.first.kind == misdeed.kind;
+    if (misdeed.reason == AbortReason::kTimeout) {
+      silent = silent || here;
+      return silent ? std::vector<Draft>() : std::vector<Draft>{draft};
+    }
+    return here && to == 0 ? misdeed.replace(draft) : std::vector<Draft>{draft};
+  });
+  const std::vector<Outcome>& wanted = Undisturbed(kMisdeedStep);
+  const auto failure = exchange::FailureIn(outcomes[0].status);
+  ASSERT_TRUE(failure.has_value()) << outcomes[0].status;
+  EXPECT_EQ(failure->culprit, misdeed.culprit) << outcomes[0].status;
+  EXPECT_EQ(failure->reason, misdeed.reason) << outcomes[0].status;
+  EXPECT_THAT(std::string(outcomes[0].status.message()), HasSubstr(misdeed.words));
+  EXPECT_THAT(Differences(outcomes[0].experts, wanted[0].experts), IsEmpty());
+  EXPECT_THAT(Differences(outcomes[0].backbone, wanted[0].backbone), IsEmpty());
+  EXPECT_FALSE(outcomes[2].status.ok());
+}
+
+std::string NameOfCase(const testing::TestParamInfo<Misdeed>& each) { return each.param.name; }
+INSTANTIATE_TEST_SUITE_P(Rows, HostilePeer, testing::ValuesIn(RowMisdeeds()), NameOfCase);
+INSTANTIATE_TEST_SUITE_P(Step, HostilePeer, testing::ValuesIn(StepMisdeeds()), NameOfCase);
+
+// The run goes on to its end with the weights of an undisturbed one.
+void ExpectHarmless(const Tamper& tamper) {
+  const auto outcomes = RunWithBad(TheRecipe(5), tamper);
+  for (size_t party = 0; party < kParties; ++party) {
+    ASSERT_TRUE(outcomes[party].status.ok()) << outcomes[party].status;
+    EXPECT_THAT(Differences(outcomes[party].experts, Undisturbed(5)[party].experts), IsEmpty());
+    EXPECT_THAT(Differences(outcomes[party].backbone, Undisturbed(5)[party].backbone), IsEmpty());
+  }
+}
+
+TEST(HarmlessPeer, EverythingTwice) {
+  ExpectHarmless([](wire::PartyIndex, const Draft& draft) { return std::vector{draft, draft}; });
+}
+
+TEST(HarmlessPeer, EverythingOnceMoreWithOtherBytes) {
+  ExpectHarmless([](wire::PartyIndex, const Draft& draft) {
+    return std::vector{draft, Draft{draft.first, wire::Buffer::Allocate(draft.second.size())}};
+  });
+}
+
+TEST(HarmlessPeer, MessagesOfAnEarlierAttemptOrStep) {
+  ExpectHarmless([](wire::PartyIndex, const Draft& draft) {
+    Draft attempt = draft;
+    attempt.first.attempt = 0;
+    std::vector<Draft> all{attempt, draft};
+    if (draft.first.step > 0) {
+      Draft step = draft;
+      --step.first.step;
+      all.insert(all.begin(), step);
+    }
+    return all;
+  });
+}
+
+TEST(HarmlessPeer, AnAbortOfAnEarlierAttempt) {
+  ExpectHarmless([](wire::PartyIndex, const Draft& draft) {
+    wire::Buffer body = wire::Buffer::Allocate(2);
+    body.writable()[1] = 1;
+    Draft abort{draft.first, body};
+    abort.first.kind = MessageKind::kAbort;
+    abort.first.attempt = 0;
+    return std::vector{abort, draft};
+  });
+}
+
+}  // namespace
+}  // namespace pcmoe::testing_federation

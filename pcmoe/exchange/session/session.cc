@@ -150,7 +150,6 @@ absl::Status Session::HandleAbort(wire::PartyIndex from, const wire::Message& me
   if (bytes.size() != 2 || bytes[0] >= parties() || bytes[1] < 1 || bytes[1] > 6) {
     return FailureStatus({from, AbortReason::kBadMessage});
   }
-  abort_told_ = abort_told_ || bytes[0] != self();
   return FailureStatus({bytes[0], static_cast<AbortReason>(bytes[1])},
                        bytes[0] == from ? "" : absl::StrCat("as party ", NameOf(from), " says"));
 }

@@ -90,7 +90,8 @@ class Session {
   /// Peers that came up are reported in `came_up`.
   void WaitForAnything(absl::Time deadline, std::vector<wire::PartyIndex>& came_up);
 
-  /// Tells the others that this attempt is void, once an attempt; never fails.
+  /// Tells the others that this attempt is void, once an attempt; never fails. What was heard is passed
+  /// on, so that whoever sees this party leave knows because of whom.
   void TellAbort(const Failure& failure);
   /// Drops a peer's connection, after it broke the rules.
   void Drop(wire::PartyIndex peer, const absl::Status& why) { channel_->Drop(peer, why); }
