@@ -12,7 +12,6 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
@@ -23,36 +22,40 @@
 namespace pcmoe::model {
 namespace {
 
-// Norm (over all heads at once, or each head by itself) of the q or k columns; a contiguous copy.
-at::Tensor NormColumns(const ModelConfig& config, const at::Tensor& raw, const at::Tensor& norm,
-                       at::Tensor& rstd) {
-  const at::Tensor rows = raw.contiguous().view({-1, norm.size(0)});
-  at::Tensor normed = at::empty_like(rows);
-  rstd = at::empty({rows.size(0)}, at::kFloat);
-  kernels::RmsNorm(rows, norm, config.rms_norm_eps, normed, rstd);
-  return normed.view(raw.sizes());
+// Columns of the raw products, normed (all heads at once, or each by itself), clipped and turned into
+// `out_tx`, which may be strided.
+void NormClipTurn(const ModelConfig& config, const at::Tensor& raw_tx, const at::Tensor& norm,
+                  const RopeTable& rope, const BatchShape& shape, int64_t heads, at::Tensor& rstd,
+                  at::Tensor& out_tx) {
+  at::Tensor in = raw_tx;
+  if (norm.defined()) {
+    rstd = at::empty({raw_tx.numel() / norm.size(0)}, at::kFloat);
+    kernels::RmsNorm(raw_tx, norm, config.rms_norm_eps, out_tx, rstd);
+    in = out_tx;
+  }
+  if (config.clip_qkv > 0) in = in.clamp(-config.clip_qkv, config.clip_qkv);
+  kernels::Rope(in, out_tx, rope.cos, rope.sin, shape.positions_t, heads, false);
 }
 
-// q, k, v as attention wants them: normed, clipped; rope still to come. Views where nothing changed.
-struct Projections {
-  at::Tensor q_th, k_tg, v_tg;
-};
-Projections SplitAndNorm(const ModelConfig& config, const AttentionWeights& weights,
-                         AttentionState& state) {
-  const int64_t h = config.QueryWidth();
-  const int64_t g = config.KeyWidth();
-  Projections p{state.qkv_t.narrow(1, 0, h), state.qkv_t.narrow(1, h, g),
-                state.qkv_t.narrow(1, h + g, g)};
-  if (weights.q_norm.defined()) {
-    p.q_th = NormColumns(config, p.q_th, weights.q_norm, state.q_rstd);
-    p.k_tg = NormColumns(config, p.k_tg, weights.k_norm, state.k_rstd);
-  }
+// The gradient back through turn, clip and norm, into `draw_tx` (columns of dqkv).
+void NormClipTurnBackward(const ModelConfig& config, const at::Tensor& dturned_tx,
+                          const at::Tensor& raw_tx, const at::Tensor& norm, const RopeTable& rope,
+                          const BatchShape& shape, int64_t heads, const at::Tensor& rstd,
+                          at::Tensor& draw_tx, at::Tensor& dnorm) {
+  kernels::Rope(dturned_tx, draw_tx, rope.cos, rope.sin, shape.positions_t, heads, true);
   if (config.clip_qkv > 0) {
-    p.q_th = p.q_th.clamp(-config.clip_qkv, config.clip_qkv);
-    p.k_tg = p.k_tg.clamp(-config.clip_qkv, config.clip_qkv);
-    p.v_tg = p.v_tg.clamp(-config.clip_qkv, config.clip_qkv);
+    at::Tensor unclipped = raw_tx;
+    if (norm.defined()) {
+      unclipped = at::empty(raw_tx.sizes(), raw_tx.options());
+      at::Tensor again = at::empty_like(rstd);
+      kernels::RmsNorm(raw_tx, norm, config.rms_norm_eps, unclipped, again);
+    }
+    draw_tx.mul_(unclipped.abs().le(config.clip_qkv));
   }
-  return p;
+  if (norm.defined()) {
+    kernels::RmsNormBackward(draw_tx, raw_tx, norm, rstd, draw_tx, dnorm,
+                             kernels::Gradient::kWrite);
+  }
 }
 
 // Columns of T rows -> [B, heads, S, head_dim] without a copy.
@@ -98,19 +101,6 @@ at::Tensor AttendDocuments(const ModelConfig& config, const BatchShape& shape, c
   return at::cat(sequences, 0);
 }
 
-// Gradient through clip and norm of the q or k columns, written into dqkv's columns.
-void NormColumnsBackward(const at::Tensor& raw, const at::Tensor& norm, const at::Tensor& rstd,
-                         double clip, at::Tensor dnormed, at::Tensor out, at::Tensor& dnorm) {
-  const at::Tensor rows = raw.contiguous().view({-1, norm.size(0)});
-  if (clip > 0) {
-    const at::Tensor normed = rows * rstd.unsqueeze(1) * norm;
-    dnormed = dnormed * normed.abs().le(clip).view(raw.sizes());
-  }
-  at::Tensor draw = at::zeros_like(rows);
-  kernels::RmsNormBackward(dnormed.contiguous().view(rows.sizes()), rows, norm, rstd, draw, dnorm);
-  out.copy_(draw.view(raw.sizes()));
-}
-
 }  // namespace
 
 RopeTable RopeTable::Create(const ModelConfig& config, int64_t positions) {
@@ -128,18 +118,23 @@ at::Tensor AttentionForward(const ModelConfig& config, const AttentionWeights& w
                             AttentionState& state) {
   state.x_td = x_td;
   state.qkv_t = Linear(x_td, weights.qkv, weights.qkv_bias);
-  const Projections p = SplitAndNorm(config, weights, state);
   const int64_t rows = x_td.size(0);
-  at::Tensor qk = at::empty({rows, config.QueryWidth() + config.KeyWidth()}, x_td.options());
-  at::Tensor q_th = qk.narrow(1, 0, config.QueryWidth());
-  at::Tensor k_tg = qk.narrow(1, config.QueryWidth(), config.KeyWidth());
-  kernels::Rope(p.q_th, q_th, rope.cos, rope.sin, shape.positions_t, config.num_heads, false);
-  kernels::Rope(p.k_tg, k_tg, rope.cos, rope.sin, shape.positions_t, config.num_kv_heads, false);
+  const int64_t h = config.QueryWidth();
+  const int64_t g = config.KeyWidth();
+  at::Tensor qk = at::empty({rows, h + g}, x_td.options());
+  at::Tensor q_th = qk.narrow(1, 0, h);
+  at::Tensor k_tg = qk.narrow(1, h, g);
+  NormClipTurn(config, state.qkv_t.narrow(1, 0, h), weights.q_norm, rope, shape, config.num_heads,
+               state.q_rstd, q_th);
+  NormClipTurn(config, state.qkv_t.narrow(1, h, g), weights.k_norm, rope, shape,
+               config.num_kv_heads, state.k_rstd, k_tg);
+  at::Tensor v_tg = state.qkv_t.narrow(1, h + g, g);
+  if (config.clip_qkv > 0) v_tg = v_tg.clamp(-config.clip_qkv, config.clip_qkv);
   {
     const at::AutoGradMode grad(true);
     state.q = Heads(q_th, shape, config.num_heads).detach().requires_grad_();
     state.k = Heads(k_tg, shape, config.num_kv_heads).detach().requires_grad_();
-    state.v = Heads(p.v_tg, shape, config.num_kv_heads).detach().requires_grad_();
+    state.v = Heads(v_tg, shape, config.num_kv_heads).detach().requires_grad_();
     state.out_th =
         AttendDocuments(config, shape, state.q, state.k, state.v).transpose(1, 2).flatten(0, 1)
             .flatten(1, 2);
@@ -165,22 +160,11 @@ at::Tensor AttentionBackward(const ModelConfig& config, const AttentionWeights& 
   at::Tensor dq_out = dqkv.narrow(1, 0, h);
   at::Tensor dk_out = dqkv.narrow(1, h, g);
   at::Tensor dv_out = dqkv.narrow(1, h + g, g);
-  kernels::Rope(columns(d[0], h), dq_out, rope.cos, rope.sin, shape.positions_t, config.num_heads,
-                true);
-  kernels::Rope(columns(d[1], g), dk_out, rope.cos, rope.sin, shape.positions_t,
-                config.num_kv_heads, true);
+  NormClipTurnBackward(config, columns(d[0], h), state.qkv_t.narrow(1, 0, h), weights.q_norm, rope,
+                       shape, config.num_heads, state.q_rstd, dq_out, gradients.q_norm);
+  NormClipTurnBackward(config, columns(d[1], g), state.qkv_t.narrow(1, h, g), weights.k_norm, rope,
+                       shape, config.num_kv_heads, state.k_rstd, dk_out, gradients.k_norm);
   dv_out.copy_(columns(d[2], g));
-  const at::Tensor q_raw = state.qkv_t.narrow(1, 0, h);
-  const at::Tensor k_raw = state.qkv_t.narrow(1, h, g);
-  if (weights.q_norm.defined()) {
-    NormColumnsBackward(q_raw, weights.q_norm, state.q_rstd, config.clip_qkv, dq_out.contiguous(),
-                        dq_out, gradients.q_norm);
-    NormColumnsBackward(k_raw, weights.k_norm, state.k_rstd, config.clip_qkv, dk_out.contiguous(),
-                        dk_out, gradients.k_norm);
-  } else if (config.clip_qkv > 0) {
-    dq_out.mul_(q_raw.abs().le(config.clip_qkv));
-    dk_out.mul_(k_raw.abs().le(config.clip_qkv));
-  }
   if (config.clip_qkv > 0) {
     dv_out.mul_(state.qkv_t.narrow(1, h + g, g).abs().le(config.clip_qkv));
   }

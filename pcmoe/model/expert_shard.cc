@@ -72,6 +72,7 @@ ExpertShard::ExpertShard(const ModelConfig& config, ExpertParameters weights, Op
     load_.emplace_back(layer.expert_ids.size(), 0);
   }
   saved_.resize(weights_.size());
+  summed_.assign(weights_.size(), false);
   RefreshComputeWeights();
 }
 
@@ -194,6 +195,7 @@ void ExpertShard::FinishLayer(int64_t layer) {
     const std::vector<int64_t> rows = RowsPerExpert(saved.plan);
     for (size_t e = 0; e < rows.size(); ++e) rows_e[e] += rows[e];
   }
+  if (!requests.empty()) summed_[l] = true;
   ForEachExpert(rows_e, [&](int64_t e) {
     at::Tensor gate_up_df = gradients_[l].gate_up_efd[e];
     at::Tensor down_df = gradients_[l].down_edf[e];
@@ -213,9 +215,10 @@ void ExpertShard::Reset() {
   for (size_t l = 0; l < weights_.size(); ++l) {
     saved_[l].clear();
     std::fill(load_[l].begin(), load_[l].end(), 0);
-    if (weights_[l].expert_ids.empty()) continue;
+    if (!summed_[l]) continue;
     gradients_[l].gate_up_efd.zero_();
     gradients_[l].down_edf.zero_();
+    summed_[l] = false;
   }
 }
 

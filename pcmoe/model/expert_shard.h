@@ -73,6 +73,7 @@ class ExpertShard {
   ExpertParameters gradients_;  // fp32
   std::vector<std::map<RequestKey, Saved>> saved_;  // [layer]
   std::vector<std::vector<int64_t>> load_;
+  std::vector<bool> summed_;  // [layer]: gradients_ are not zero
 };
 
 }  // namespace pcmoe::model

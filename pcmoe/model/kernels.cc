@@ -48,19 +48,28 @@ char* MutableRowAt(at::Tensor& x, int64_t row) {
 std::string_view ActiveLevel() { return Active().name; }
 
 void RmsNorm(const at::Tensor& x_rd, const at::Tensor& w_d, double eps, at::Tensor& y_rd,
-             at::Tensor& rstd_r) {
-  const int64_t width = x_rd.size(-1);
-  at::parallel_for(0, x_rd.size(0), Grain(width), [&](int64_t begin, int64_t end) {
-    LoopsFor(x_rd).rms_norm(RowAt(x_rd, begin), w_d.const_data_ptr<float>(),
-                            static_cast<float>(eps), end - begin, width, MutableRowAt(y_rd, begin),
-                            rstd_r.mutable_data_ptr<float>() + begin);
+             at::Tensor& rstd_gr) {
+  const int64_t rows = x_rd.size(0);
+  const int64_t width = w_d.size(0);
+  const int64_t groups = x_rd.size(1) / width;
+  const int64_t group_bytes = width * x_rd.element_size();
+  at::parallel_for(0, rows, Grain(x_rd.size(1)), [&](int64_t begin, int64_t end) {
+    for (int64_t g = 0; g < groups; ++g) {
+      LoopsFor(x_rd).rms_norm(RowAt(x_rd, begin) + g * group_bytes, x_rd.stride(0),
+                              w_d.const_data_ptr<float>(), static_cast<float>(eps), end - begin,
+                              width, MutableRowAt(y_rd, begin) + g * group_bytes, y_rd.stride(0),
+                              rstd_gr.mutable_data_ptr<float>() + g * rows + begin);
+    }
   });
 }
 
 void RmsNormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::Tensor& w_d,
-                     const at::Tensor& rstd_r, at::Tensor& dx_rd, at::Tensor& dw_d) {
+                     const at::Tensor& rstd_gr, at::Tensor& dx_rd, at::Tensor& dw_d,
+                     Gradient gradient) {
   const int64_t rows = x_rd.size(0);
-  const int64_t width = x_rd.size(-1);
+  const int64_t width = w_d.size(0);
+  const int64_t groups = x_rd.size(1) / width;
+  const int64_t group_bytes = width * x_rd.element_size();
   // One partial sum a thread, added in thread order: repeatable for a given number of threads.
   const int64_t threads = at::get_num_threads();
   const int64_t share = (rows + threads - 1) / threads;
@@ -70,10 +79,14 @@ void RmsNormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::
       const int64_t begin = thread * share;
       const int64_t end = std::min(rows, begin + share);
       if (begin >= end) continue;
-      LoopsFor(x_rd).rms_norm_backward(
-          RowAt(dy_rd, begin), RowAt(x_rd, begin), w_d.const_data_ptr<float>(),
-          rstd_r.const_data_ptr<float>() + begin, end - begin, width, MutableRowAt(dx_rd, begin),
-          partial.mutable_data_ptr<float>() + thread * width);
+      for (int64_t g = 0; g < groups; ++g) {
+        LoopsFor(x_rd).rms_norm_backward(
+            RowAt(dy_rd, begin) + g * group_bytes, dy_rd.stride(0),
+            RowAt(x_rd, begin) + g * group_bytes, x_rd.stride(0), w_d.const_data_ptr<float>(),
+            rstd_gr.const_data_ptr<float>() + g * rows + begin, end - begin, width,
+            gradient == Gradient::kAdd, MutableRowAt(dx_rd, begin) + g * group_bytes,
+            dx_rd.stride(0), partial.mutable_data_ptr<float>() + thread * width);
+      }
     }
   });
   for (int64_t thread = 0; thread < threads; ++thread) dw_d.add_(partial[thread]);

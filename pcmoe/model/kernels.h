@@ -17,12 +17,17 @@ std::string_view ActiveLevel();
 // float. Rows are spread over at::get_num_threads() threads; results do not depend on their number
 // except for sums over rows (dw), which do.
 
-/// y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps); fills rstd_r.
+/// y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps). Rows may be strided views and hold several
+/// groups of w's width, each normed by itself; fills rstd (float, [groups, R]).
 void RmsNorm(const at::Tensor& x_rd, const at::Tensor& w_d, double eps, at::Tensor& y_rd,
-             at::Tensor& rstd_r);
-/// dx += d(RmsNorm)/dx applied to dy; dw += its weight's gradient (float [D]).
+             at::Tensor& rstd_gr);
+/// What becomes of RmsNormBackward's dx.
+enum class Gradient { kAdd, kWrite };
+/// dx += (or =) d(RmsNorm)/dx applied to dy; dw += its weight's gradient (float [D]). Rows and groups
+/// as RmsNorm's; with kWrite dx may be dy itself.
 void RmsNormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::Tensor& w_d,
-                     const at::Tensor& rstd_r, at::Tensor& dx_rd, at::Tensor& dw_d);
+                     const at::Tensor& rstd_gr, at::Tensor& dx_rd, at::Tensor& dw_d,
+                     Gradient gradient = Gradient::kAdd);
 /// Rotary embedding of `heads` heads (rotate_half convention) of rows that may be strided views;
 /// cos, sin: float [positions, head_dim/2]. `inverse` turns back (the gradient). In place allowed.
 void Rope(const at::Tensor& in_rd, at::Tensor& out_rd, const at::Tensor& cos, const at::Tensor& sin,

@@ -9,10 +9,12 @@ namespace pcmoe::model::kernels {
 /// One element type's loops (float, or bfloat16 as uint16_t bits). All work on `rows` rows in the
 /// calling thread; arithmetic is fp32 and results are rounded once. Formulas: kernels.h.
 struct Loops {
-  void (*rms_norm)(const void* x, const float* w, float eps, int64_t rows, int64_t width, void* y,
-                   float* rstd);
-  void (*rms_norm_backward)(const void* dy, const void* x, const float* w, const float* rstd,
-                            int64_t rows, int64_t width, void* dx_add, float* dw_add);
+  void (*rms_norm)(const void* x, int64_t x_stride, const float* w, float eps, int64_t rows,
+                   int64_t width, void* y, int64_t y_stride, float* rstd);
+  /// `add`: dx is added to; else it is written, and may be dy itself.
+  void (*rms_norm_backward)(const void* dy, int64_t dy_stride, const void* x, int64_t x_stride,
+                            const float* w, const float* rstd, int64_t rows, int64_t width,
+                            bool add, void* dx, int64_t dx_stride, float* dw_add);
   void (*rope)(const void* in, int64_t in_stride, void* out, int64_t out_stride, const float* cos,
                const float* sin, const int32_t* positions, int64_t rows, int64_t heads,
                int64_t head_dim, float sign);
