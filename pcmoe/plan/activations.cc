@@ -92,8 +92,10 @@ double ActivationBytes(const model::ModelConfig& config, const Recipe& recipe, i
     // The last segment's backward: its own state is there in whole, the others' are gone.
     const double ended = parts.hidden + parts.activated + parts.plan + parts.row;
     moment(below + m * (ended + 2 * parts.row) + whole + parts.block_backward);
-    // Weight gradients: x and dz of every pair gathered, all micro-batches (and parties) at once.
-    if (sparse) moment(below + m * (ended + 2 * parts.row + 2 * parts.pair_rows));
+    // Weight gradients: x and dz of every pair gathered, all micro-batches (and parties) at once. Peers that
+    // are ahead have gone through the next layer's experts by then.
+    const double ahead = grown * static_cast<double>(parties - 1) / static_cast<double>(parties);
+    if (sparse) moment(below + m * (ended + 2 * parts.row + 2 * parts.pair_rows + ahead));
     below += m * kept;
   }
   const double chunk = std::min(kLossChunk, t) * static_cast<double>(config.vocab_size) *
