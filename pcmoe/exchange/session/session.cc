@@ -162,14 +162,15 @@ absl::Status Session::HandleMessage(wire::PartyIndex from, wire::Message message
     hello_[static_cast<size_t>(from)].emplace(header, std::move(message.payload));
     return in_step_ ? FailureStatus({from, AbortReason::kRestarted}) : absl::OkStatus();
   }
+  // Of whichever step: its sender leaves the attempt, perhaps from a step that is over here.
+  if (header.kind == wire::MessageKind::kAbort && header.attempt == attempt_) {
+    return in_step_ ? HandleAbort(from, message) : absl::OkStatus();
+  }
   const Place place = PlaceOf(from, header);
   const auto now = std::tie(step_, phase_);
   if (header.attempt < attempt_ ||
       (in_step_ && header.attempt == attempt_ && std::tie(place.step, place.phase) < now)) {
     return absl::OkStatus();  // late: it belongs to something that is over
-  }
-  if (header.kind == wire::MessageKind::kAbort && header.attempt == attempt_) {
-    return in_step_ ? HandleAbort(from, message) : absl::OkStatus();
   }
   if (!in_step_ || header.attempt > attempt_ || std::tie(place.step, place.phase) > now) {
     if (early_.size() >= kMaxEarly) return FailureStatus({from, AbortReason::kBadMessage});
