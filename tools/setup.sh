@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 BUILD_PACKAGES=(build-essential cmake ninja-build ccache pkg-config python3 python3-venv
-  libgrpc++-dev libgrpc-dev libabsl-dev libssl-dev libsodium-dev libxxhash-dev libzstd-dev
+  libgrpc++-dev libgrpc-dev libabsl-dev libssl-dev libsodium-dev libxxhash-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
   libgtest-dev libgmock-dev libbenchmark-dev libpcre2-dev libicu-dev
   bible-kjv bible-kjv-text openssl procps)
