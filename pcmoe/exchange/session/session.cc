@@ -122,7 +122,25 @@ absl::Status Session::Send(wire::PartyIndex to, wire::MessageKind kind, uint16_t
   if (sent.code() == absl::StatusCode::kDeadlineExceeded) {
     return FailureStatus({to, AbortReason::kTimeout}, "its queue stayed full");
   }
+  if (in_step_ && !abort_told_ && kind != wire::MessageKind::kBye) {
+    PCMOE_RETURN_IF_ERROR(WhyItLeft(to));
+  }
   return FailureStatus({to, AbortReason::kPeerLost}, sent.message());
+}
+
+// A party that leaves because of another says so first; that is read before it is called lost. The attempt
+// is void, so its other messages are let go.
+absl::Status Session::WhyItLeft(wire::PartyIndex peer) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(1);
+  while (up_[static_cast<size_t>(peer)]) {
+    auto event = channel_->Next(deadline);
+    if (!event) break;
+    const bool of_no_use = event->kind == transport::Event::Kind::kMessage &&
+                           event->message.header.attempt == attempt_ &&
+                           event->message.header.kind != wire::MessageKind::kAbort;
+    if (!of_no_use) PCMOE_RETURN_IF_ERROR(Handle(*std::move(event)));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Session::Broadcast(wire::MessageKind kind, wire::Buffer payload) {

@@ -119,6 +119,7 @@ class Session {
   absl::Status Pump(absl::Time deadline);
   absl::Status Handle(transport::Event event);
   absl::Status HandleMessage(wire::PartyIndex from, wire::Message message);
+  absl::Status WhyItLeft(wire::PartyIndex peer);
   absl::Status HandleAbort(wire::PartyIndex from, const wire::Message& message);
   absl::Status Deliver(const Place& place, wire::Message message);
 
