@@ -44,7 +44,8 @@ def to_toml(tables):
 
 
 def _environment(threads):
-    return dict(os.environ, OMP_NUM_THREADS=str(threads))
+    # Spinning threads of a busy machine would measure the spinning; `pcmoe sim` sets the same.
+    return dict(os.environ, OMP_NUM_THREADS=str(threads), GOMP_SPINCOUNT="1000")
 
 
 def central(model, training, threads):

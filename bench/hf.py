@@ -11,7 +11,7 @@ import lib
 CONFIG = lib.ROOT / "bench" / "models" / "hf_olmoe.json"
 SEQUENCES, LENGTH, THREADS = 8, 256, 2
 STEPS = int(os.environ.get("PCMOE_BENCH_STEPS", "6"))
-WARMUP = 2
+WARMUP = 1
 
 
 class Worker:
