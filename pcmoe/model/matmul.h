@@ -20,7 +20,7 @@ std::string_view Bf16Products();
 void MatmulTransposed(const at::Tensor& a_mk, const at::Tensor& w_nk, at::Tensor& out_mn);
 /// out_mn = a_mk w_kn.
 void Matmul(const at::Tensor& a_mk, const at::Tensor& w_kn, at::Tensor& out_mn);
-/// gradient_mn (fp32, dense) += a_km' b_kn.
+/// gradient_mn (fp32) += a_km' b_kn. Without AMX a bfloat16 product is rounded before it is added.
 void AddTransposedMatmul(const at::Tensor& a_km, const at::Tensor& b_kn, at::Tensor& gradient_mn);
 
 }  // namespace pcmoe::model
