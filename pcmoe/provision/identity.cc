@@ -33,7 +33,7 @@ absl::StatusOr<std::string> ReadSecret(const fs::path& folder, const char* name)
   struct stat info{};
   const fs::path path = folder / name;
   if (::stat(path.c_str(), &info) != 0 || (info.st_mode & 077) != 0) {
-    return absl::PermissionDeniedError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         path.string(), ": others can read this secret; type: chmod 600 ", path.string()));
   }
   return bytes;

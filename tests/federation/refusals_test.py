@@ -102,7 +102,7 @@ class Refusals(unittest.TestCase):
             self.edit(federation, "b", "[training]", "[training]\nmax_steps = 13")
             self.alone(federation, "b", BAD_INPUT, "max_steps is 13 here", "manifest says 12")
             (folder / "c" / "party.key").chmod(0o644)
-            self.alone(federation, "c", CONNECTION, "party.key", "chmod 600")
+            self.alone(federation, "c", BAD_INPUT, "party.key", "chmod 600")
             taken = socket.socket()
             with taken:
                 taken.bind(("0.0.0.0", federation.ports["d"]))
