@@ -77,7 +77,7 @@ absl::Status Checkpoints::Save(const TrainerState& state, PartyModel& model) {
   }
   PCMOE_RETURN_IF_ERROR(
       base::WriteFileAtomically(temporary / "trainer_state.json", json.dump(2) + "\n"));
-  PCMOE_RETURN_IF_ERROR(Remove(FolderOf(state.global_step)));
+  PCMOE_RETURN_IF_ERROR(Retire(state.global_step));
   return base::PublishFolder(temporary, FolderOf(state.global_step));
 }
 
@@ -107,9 +107,23 @@ absl::StatusOr<TrainerState> Checkpoints::Load(int64_t step, PartyModel& model) 
   return state;
 }
 
+// A folder is removed file by file: under its own name, a crash would leave half a checkpoint.
+absl::Status Checkpoints::Retire(int64_t step) {
+  if (!fs::exists(FolderOf(step))) return absl::OkStatus();
+  const fs::path aside = folder_ / absl::StrCat(kUnfinished, "removed-", step);
+  PCMOE_RETURN_IF_ERROR(Remove(aside));
+  std::error_code error;
+  fs::rename(FolderOf(step), aside, error);
+  if (error) {
+    return absl::DataLossError(
+        absl::StrCat(FolderOf(step).string(), ": cannot be set aside: ", error.message()));
+  }
+  return Remove(aside);
+}
+
 absl::Status Checkpoints::RemoveAfter(int64_t step) {
   for (const int64_t held : Steps()) {
-    if (held > step) PCMOE_RETURN_IF_ERROR(Remove(FolderOf(held)));
+    if (held > step) PCMOE_RETURN_IF_ERROR(Retire(held));
   }
   return absl::OkStatus();
 }
@@ -117,7 +131,7 @@ absl::Status Checkpoints::RemoveAfter(int64_t step) {
 absl::Status Checkpoints::Prune(int64_t common_step) {
   const std::vector<int64_t> steps = Steps();
   for (size_t i = 0; i + static_cast<size_t>(total_limit_) < steps.size(); ++i) {
-    if (steps[i] < common_step) PCMOE_RETURN_IF_ERROR(Remove(FolderOf(steps[i])));
+    if (steps[i] < common_step) PCMOE_RETURN_IF_ERROR(Retire(steps[i]));
   }
   return absl::OkStatus();
 }

@@ -42,6 +42,7 @@ class Checkpoints {
  private:
   std::filesystem::path FolderOf(int64_t step) const;
   absl::StatusOr<TrainerState> ReadState(int64_t step) const;
+  absl::Status Retire(int64_t step);
 
   const std::filesystem::path folder_;
   const std::string federation_;
