@@ -56,7 +56,7 @@ struct RunConfig {
   // [run]
   /// This party's folder, as provisioned; "none": a run of one party without a federation.
   std::string identity = ".";
-  std::string listen;                ///< HOST:PORT to bind; empty: every address, the manifest's port.
+  std::string listen;                ///< Address to listen on; empty: every one. Port: the manifest's.
   std::string output_dir = "out";
   std::string on_peer_loss = "wait";  ///< "wait" for its return, or "stop".
   double peer_timeout_s = 60;
