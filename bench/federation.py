@@ -84,23 +84,23 @@ def federation(model, training, schedule="synchronous", threads=1, first_port=78
         command = [PCMOE, "provision", "--config", folder / "federation.toml", "--parties",
                    ",".join(PARTIES), "--out", folder / "fed"]
         for i, party in enumerate(PARTIES):
-            host = "127.0.0.2" if link else "127.0.0.1"
-            command += ["--address", f"{party}={host}:{first_port + i}"]
+            command += ["--address", f"{party}=127.0.0.1:{first_port + i}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         if link:
             links = []
             for i in range(len(PARTIES)):
-                links += ["--link", f"127.0.0.2:{first_port + i}=127.0.0.1:{first_port + i}"]
+                links += ["--link", f"{first_port + i}=127.0.0.2:{first_port + i}"]
             proxy = subprocess.Popen([PROXY, "--delay-ms", str(link[0]), "--mbit", str(link[1]),
                                       *links], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            proxy.stdout.readline()
+            if not proxy.stdout.readline():
+                raise RuntimeError("link_proxy did not start")
         for party in PARTIES:
             home = folder / "fed" / party
             log = open(home / "log", "w")
             processes.append(subprocess.Popen(
                 [PCMOE, "train", "--config", home / "party.toml",
                  "--set", f"data.train={data / party / 'train.jsonl'}",
-                 "--set", "run.listen=127.0.0.1"], env=_environment(threads), stderr=log))
+                 "--set", f"run.listen={'127.0.0.2' if link else '127.0.0.1'}"], env=_environment(threads), stderr=log))
         for party, process in zip(PARTIES, processes):
             if process.wait(timeout=DEADLINE_S) != 0:
                 log = (folder / "fed" / party / "log").read_text().splitlines()

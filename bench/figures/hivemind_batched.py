@@ -3,6 +3,6 @@
 # needs: remote_layer
 import sys
 
-import hivemind
+import hivemind_peer
 
-sys.exit(hivemind.figure("hivemind_batched", "batched", 128, [128, 1, 1], 2))
+sys.exit(hivemind_peer.figure("hivemind_batched", "batched", 128, [128, 1, 1], 2))

@@ -3,6 +3,6 @@
 # needs: remote_layer
 import sys
 
-import hivemind
+import hivemind_peer
 
-sys.exit(hivemind.figure("hivemind_moe", "moe", 64, [64, 2, 8], 20))
+sys.exit(hivemind_peer.figure("hivemind_moe", "moe", 64, [64, 2, 8], 20))

@@ -1,4 +1,4 @@
-# bench/hivemind.py: the figures against hivemind 1.1.12, which gets an environment of its own.
+# bench/hivemind_peer.py: the figures against hivemind 1.1.12, which gets an environment of its own.
 """rows/s of one remote layer: bench/remote_layer.cc against bench/hivemind_side.py, in turn."""
 import subprocess
 import sys
