@@ -27,6 +27,7 @@ void OnSignal(int) { g_interrupted.store(true); }
 // What the party reads before it talks to anybody.
 struct Inputs {
   train::RunConfig config;
+  bool print_steps = true;
   std::optional<provision::Identity> identity;
   model::ModelConfig model;
   std::vector<data::BatchSource> sources;
@@ -192,7 +193,7 @@ absl::Status RunAlone(Inputs& inputs) {
   train::Checkpoints checkpoints(config.output_dir, "", config.save_total_limit);
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
-                                                  config.logging_steps, true));
+                                                  config.logging_steps, inputs.print_steps));
   return train::Trainer({.config = config, .session = session, .experts = experts, .model = *model,
                          .sources = inputs.sources, .eval_names = inputs.eval_names,
                          .eval_batches = inputs.eval_batches, .checkpoints = checkpoints,
@@ -222,7 +223,7 @@ absl::Status RunFederated(Inputs& inputs) {
                                                                      map.SelectionOf(inputs.self())));
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
-                                                  config.logging_steps, true));
+                                                  config.logging_steps, inputs.print_steps));
   PCMOE_ASSIGN_OR_RETURN(auto ledger, border::Ledger::Open(fs::path(config.output_dir) /
                                                                "ledger.jsonl", inputs.names()));
   PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(inputs));
@@ -252,12 +253,12 @@ absl::Status RunFederated(Inputs& inputs) {
 }  // namespace
 
 absl::Status RunParty(const fs::path& config_path, const std::vector<std::string>& overrides,
-                      bool) {
+                      bool print_steps) {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   std::signal(SIGPIPE, SIG_IGN);
   tensor::InstallCountingAllocator();
-  Inputs inputs;
+  Inputs inputs{.print_steps = print_steps};
   PCMOE_ASSIGN_OR_RETURN(inputs.config, train::LoadRunConfig(config_path, overrides));
   PCMOE_RETURN_IF_ERROR(LoadFederation(config_path, inputs));
   at::set_num_threads(static_cast<int>(inputs.config.num_threads));
