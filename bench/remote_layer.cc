@@ -1,6 +1,6 @@
-// bench/remote_layer.cc: one MoE layer whose experts are all in another process: forward, backward, weight
-// gradients and AdamW at the owner, over gRPC with mutual TLS. Prints rows per second of the home party.
-// Usage: remote_layer ROWS TOP_K EXPERTS_USED SECONDS
+// bench/remote_layer.cc: one MoE layer whose experts are all in another process: forward, backward,
+// weight gradients and AdamW at the owner, over gRPC with mutual TLS. Prints rows per second of the
+// home party. Usage: remote_layer ROWS TOP_K EXPERTS_USED SECONDS
 #include <ATen/Parallel.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
@@ -74,10 +74,10 @@ void RunOwner(const transport::TestParties& parties, int64_t top_k) {
   Party party(parties, kOwner, top_k);
   std::vector<optim::Trainable> trainables;
   for (size_t l = 0; l < 1; ++l) {
-    trainables.push_back({party.shard->weights()[l].gate_up_efd,
-                          party.shard->gradients()[l].gate_up_efd, true});
-    trainables.push_back({party.shard->weights()[l].down_edf,
-                          party.shard->gradients()[l].down_edf, true});
+    trainables.push_back(
+        {party.shard->weights()[l].gate_up_efd, party.shard->gradients()[l].gate_up_efd, true});
+    trainables.push_back(
+        {party.shard->weights()[l].down_edf, party.shard->gradients()[l].down_edf, true});
   }
   optim::AdamW adamw(std::move(trainables), {});
   for (uint64_t step = 0;; ++step) {
@@ -135,8 +135,8 @@ int main(int argc, char** argv) {
   const int64_t top_k = std::atoll(argv[2]);
   const pid_t owner = ::fork();
   if (owner == 0) pcmoe::RunOwner(parties, top_k);
-  const double rows_per_s = pcmoe::RunHome(parties, std::atoll(argv[1]), top_k,
-                                           std::atoll(argv[3]), std::atof(argv[4]));
+  const double rows_per_s =
+      pcmoe::RunHome(parties, std::atoll(argv[1]), top_k, std::atoll(argv[3]), std::atof(argv[4]));
   std::printf("{\"rows_per_s\": %.1f}\n", rows_per_s);
   std::fflush(stdout);
   ::kill(owner, SIGKILL);

@@ -46,6 +46,8 @@ absl::StatusOr<Sha256> Sha256FromHex(std::string_view hex) {
   return digest;
 }
 
-uint64_t Checksum(std::span<const uint8_t> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t Checksum(std::span<const uint8_t> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 }  // namespace pcmoe::base

@@ -56,7 +56,7 @@ absl::Status WriteAll(int fd, std::string_view bytes, const fs::path& path) {
 absl::StatusOr<std::string> ReadFile(const fs::path& path, uint64_t max_bytes) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.ok()) return ErrnoStatus(path, "open");
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.get(), &info) != 0) return ErrnoStatus(path, "stat");
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path.string(), ": is not a regular file"));
@@ -144,14 +144,14 @@ absl::Status PublishFolder(const fs::path& temporary, const fs::path& final_path
 absl::StatusOr<MappedFile> MappedFile::Open(const fs::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.ok()) return ErrnoStatus(path, "open");
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.get(), &info) != 0) return ErrnoStatus(path, "stat");
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path.string(), ": is not a regular file"));
   }
   if (info.st_size == 0) return MappedFile(nullptr, 0);
-  void* data = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE,
-                      file.get(), 0);
+  void* data =
+      ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) return ErrnoStatus(path, "map");
   return MappedFile(static_cast<const uint8_t*>(data), static_cast<size_t>(info.st_size));
 }

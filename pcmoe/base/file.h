@@ -1,4 +1,5 @@
-// pcmoe/base/file.h: reading and durable writing of files. Every error names the path and the cause.
+// pcmoe/base/file.h: reading and durable writing of files. Every error names the path and the
+// cause.
 #pragma once
 
 #include <cstdint>

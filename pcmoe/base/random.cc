@@ -13,18 +13,18 @@ uint64_t SeedOf(uint64_t seed, std::string_view name) {
   std::array<uint8_t, crypto_generichash_BYTES_MIN> hash{};
   std::array<uint8_t, crypto_generichash_KEYBYTES_MIN> key{};
   std::memcpy(key.data(), &seed, sizeof(seed));
-  crypto_generichash(hash.data(), hash.size(),
-                     reinterpret_cast<const unsigned char*>(name.data()), name.size(), key.data(),
-                     key.size());
+  crypto_generichash(hash.data(), hash.size(), reinterpret_cast<const unsigned char*>(name.data()),
+                     name.size(), key.data(), key.size());
   std::memcpy(&result, hash.data(), sizeof(result));
   return result;
 }
 
-KeyedStream::KeyedStream(const Key& key, std::string_view nonce) : next_(std::tuple_size_v<decltype(buffer_)>) {
+KeyedStream::KeyedStream(const Key& key, std::string_view nonce)
+    : next_(std::tuple_size_v<decltype(buffer_)>) {
   static_assert(std::tuple_size_v<Key> == crypto_stream_chacha20_KEYBYTES);
   crypto_generichash(stream_key_.data(), stream_key_.size(),
-                     reinterpret_cast<const unsigned char*>(nonce.data()), nonce.size(),
-                     key.data(), key.size());
+                     reinterpret_cast<const unsigned char*>(nonce.data()), nonce.size(), key.data(),
+                     key.size());
 }
 
 KeyedStream::~KeyedStream() { sodium_memzero(stream_key_.data(), stream_key_.size()); }

@@ -20,9 +20,9 @@ enum class ExitCode : int {
   kBug = 5,         ///< pcmoe broke a promise of its own.
 };
 
-/// The exit code of `status`. By code: InvalidArgument, NotFound, AlreadyExists, FailedPrecondition,
-/// OutOfRange -> 4; Unavailable, Unauthenticated, PermissionDenied -> 2; DeadlineExceeded -> 3;
-/// Internal, Unknown, Unimplemented -> 5; the rest -> 1.
+/// The exit code of `status`. By code: InvalidArgument, NotFound, AlreadyExists,
+/// FailedPrecondition, OutOfRange -> 4; Unavailable, Unauthenticated, PermissionDenied -> 2;
+/// DeadlineExceeded -> 3; Internal, Unknown, Unimplemented -> 5; the rest -> 1.
 ExitCode ExitCodeOf(const absl::Status& status);
 
 /// `status` with `context` and ": " put before its message; code and payloads stay. OK stays OK.
@@ -34,8 +34,8 @@ absl::Status WithContext(const absl::Status& status, absl::string_view context);
 #define PCMOE_CONCAT_INNER(a, b) a##b
 #define PCMOE_CONCAT(a, b) PCMOE_CONCAT_INNER(a, b)
 /// Returns from the calling function when `expression` (an absl::Status) is not OK.
-#define PCMOE_RETURN_IF_ERROR(expression)                     \
-  do {                                                        \
+#define PCMOE_RETURN_IF_ERROR(expression)                                                  \
+  do {                                                                                     \
     if (absl::Status pcmoe_status = (expression); !pcmoe_status.ok()) return pcmoe_status; \
   } while (false)
 /// Assigns the value of `expression` (a StatusOr) to `target`, or returns its status.

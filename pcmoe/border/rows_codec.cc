@@ -51,8 +51,9 @@ wire::Buffer Start(const Layout& layout) {
 // The rows' part of `buffer` as a tensor that keeps the buffer alive.
 at::Tensor RowsOf(wire::Buffer& buffer, const Layout& layout) {
   void* data = buffer.writable().data() + layout.RowsAt();
-  return at::from_blob(data, {layout.rows, layout.width}, [owner = buffer.owner()](void*) {},
-                       at::TensorOptions().dtype(layout.dtype));
+  return at::from_blob(
+      data, {layout.rows, layout.width}, [owner = buffer.owner()](void*) {},
+      at::TensorOptions().dtype(layout.dtype));
 }
 
 void CopyRows(const at::Tensor& source_td, const at::Tensor& row_index_r, wire::Buffer& buffer,
@@ -79,8 +80,11 @@ absl::StatusOr<Layout> ReadHeader(const wire::Buffer& payload, const RowLimits& 
   if (pairs > static_cast<uint64_t>(rows) * static_cast<uint64_t>(limits.max_experts_per_row)) {
     return BadMessage("with more pairs than its rows can have");
   }
-  const Layout layout{.rows = rows, .pairs = pairs, .width = limits.width,
-                      .has_experts = has_experts, .dtype = limits.dtype};
+  const Layout layout{.rows = rows,
+                      .pairs = pairs,
+                      .width = limits.width,
+                      .has_experts = has_experts,
+                      .dtype = limits.dtype};
   if (bytes.size() != static_cast<size_t>(layout.Size())) {
     return BadMessage("whose size does not fit its counts");
   }
@@ -111,8 +115,10 @@ int64_t PaddedRows(int64_t rows) {
 
 wire::Buffer EncodeExpertRows(const at::Tensor& source_td, const at::Tensor& row_index_r,
                               std::span<const WirePair> pairs, int64_t padded_rows) {
-  const Layout layout{.rows = padded_rows, .pairs = static_cast<int64_t>(pairs.size()),
-                      .width = source_td.size(1), .has_experts = true,
+  const Layout layout{.rows = padded_rows,
+                      .pairs = static_cast<int64_t>(pairs.size()),
+                      .width = source_td.size(1),
+                      .has_experts = true,
                       .dtype = source_td.scalar_type()};
   wire::Buffer buffer = Start(layout);
   uint8_t* data = buffer.writable().data();
@@ -154,8 +160,8 @@ absl::StatusOr<ExpertRows> DecodeExpertRows(wire::Buffer payload, const RowLimit
 }
 
 wire::Buffer EncodeRows(const at::Tensor& rows_rd) {
-  const Layout layout{.rows = rows_rd.size(0), .width = rows_rd.size(1),
-                      .dtype = rows_rd.scalar_type()};
+  const Layout layout{
+      .rows = rows_rd.size(0), .width = rows_rd.size(1), .dtype = rows_rd.scalar_type()};
   wire::Buffer buffer = Start(layout);
   RowsOf(buffer, layout).copy_(rows_rd);
   return buffer;
@@ -163,8 +169,8 @@ wire::Buffer EncodeRows(const at::Tensor& rows_rd) {
 
 wire::Buffer EncodeRowsOf(const at::Tensor& source_td, const at::Tensor& row_index_r,
                           int64_t padded_rows) {
-  const Layout layout{.rows = padded_rows, .width = source_td.size(1),
-                      .dtype = source_td.scalar_type()};
+  const Layout layout{
+      .rows = padded_rows, .width = source_td.size(1), .dtype = source_td.scalar_type()};
   wire::Buffer buffer = Start(layout);
   CopyRows(source_td, row_index_r, buffer, layout);
   return buffer;
@@ -180,7 +186,9 @@ absl::StatusOr<at::Tensor> DecodeRows(wire::Buffer payload, int64_t expected_row
 }
 
 wire::Buffer EncodeInputGradients(const at::Tensor& dx_rd, const at::Tensor& dweight_n) {
-  const Layout layout{.rows = dx_rd.size(0), .pairs = dweight_n.size(0), .width = dx_rd.size(1),
+  const Layout layout{.rows = dx_rd.size(0),
+                      .pairs = dweight_n.size(0),
+                      .width = dx_rd.size(1),
                       .dtype = dx_rd.scalar_type()};
   wire::Buffer buffer = Start(layout);
   std::memcpy(buffer.writable().data() + layout.FloatsAt(), dweight_n.const_data_ptr<float>(),

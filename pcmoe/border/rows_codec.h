@@ -23,14 +23,14 @@ struct WirePair {
 /// What a peer's message must fit; everything else is refused.
 struct RowLimits {
   int64_t max_rows = 0;
-  int64_t width = 0;           ///< D
+  int64_t width = 0;                ///< D
   int64_t max_experts_per_row = 0;  ///< K
-  int64_t num_experts = 0;     ///< E
+  int64_t num_experts = 0;          ///< E
   at::ScalarType dtype = at::kFloat;
 };
 
-/// Rows ladder: the number of rows that `rows` is padded to, at most 1/64 more from 128 rows on, and
-/// to a multiple of 2 below. Public; an eavesdropper learns the rung, not the count.
+/// Rows ladder: the number of rows that `rows` is padded to, at most 1/64 more from 128 rows on,
+/// and to a multiple of 2 below. Public; an eavesdropper learns the rung, not the count.
 int64_t PaddedRows(int64_t rows);
 
 /// Home to owner. Rows `row_index_r` (int64) of `source_td` in that order, then zero rows up to

@@ -1,4 +1,5 @@
-// pcmoe/border/rows_codec_test.cc: messages of rows come back as they were, and bad ones are refused.
+// pcmoe/border/rows_codec_test.cc: messages of rows come back as they were, and bad ones are
+// refused.
 #include "pcmoe/border/rows_codec.h"
 
 #include <ATen/ops/randn.h>
@@ -15,8 +16,8 @@ namespace {
 constexpr int64_t kWidth = 24;
 
 RowLimits Limits(at::ScalarType dtype = at::kFloat) {
-  return {.max_rows = 100, .width = kWidth, .max_experts_per_row = 3, .num_experts = 8,
-          .dtype = dtype};
+  return {
+      .max_rows = 100, .width = kWidth, .max_experts_per_row = 3, .num_experts = 8, .dtype = dtype};
 }
 
 at::Tensor Index(std::initializer_list<int64_t> values) {
@@ -84,8 +85,7 @@ TEST(RowsCodecTest, ExpertsAndWeightsThatCannotBeAreRefused) {
 // Whatever bytes come, the decoder answers; ASan watches. What it accepts obeys the limits.
 TEST(RowsCodecTest, DamagedMessagesNeverPassTheLimits) {
   std::mt19937 random(7);
-  const wire::Buffer good =
-      EncodeExpertRows(at::randn({10, kWidth}), Index({9, 0, 4}), kPairs, 4);
+  const wire::Buffer good = EncodeExpertRows(at::randn({10, kWidth}), Index({9, 0, 4}), kPairs, 4);
   for (int round = 0; round < 20000; ++round) {
     const size_t size = round % 3 == 0 ? random() % (good.size() + 1) : good.size();
     wire::Buffer bytes = wire::Buffer::Allocate(size);

@@ -14,9 +14,12 @@ namespace {
 absl::Status Run(const std::string& path, bool json) {
   PCMOE_ASSIGN_OR_RETURN(const border::LedgerSummary summary, border::VerifyLedger(path));
   nlohmann::ordered_json sums = nlohmann::ordered_json::array();
-  if (!json) std::cout << absl::StrFormat("%-12s %-16s %10s %16s\n", "to", "kind", "messages", "bytes");
+  if (!json)
+    std::cout << absl::StrFormat("%-12s %-16s %10s %16s\n", "to", "kind", "messages", "bytes");
   for (const auto& [key, sum] : summary.sums) {
-    sums.push_back({{"to", key.first}, {"kind", key.second}, {"messages", sum.messages},
+    sums.push_back({{"to", key.first},
+                    {"kind", key.second},
+                    {"messages", sum.messages},
                     {"bytes", sum.bytes}});
     if (json) continue;
     std::cout << absl::StrFormat("%-12s %-16s %10d %16d\n", key.first, key.second, sum.messages,
@@ -25,7 +28,8 @@ absl::Status Run(const std::string& path, bool json) {
   if (json) {
     std::cout << nlohmann::ordered_json{{"records", summary.records},
                                         {"head", base::ToHex(summary.head)},
-                                        {"sums", sums}}.dump()
+                                        {"sums", sums}}
+                     .dump()
               << "\n";
   } else {
     std::cout << absl::StrFormat("%d records, steps %d to %d, chain intact, head %s\n",

@@ -21,7 +21,8 @@ absl::StatusOr<federation::Owners> ReadPlacement(const std::string& path,
   nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   const auto bad = [&path] {
     return absl::InvalidArgumentError(absl::StrCat(
-        path, ": a placement is a JSON list of party names, one an expert, or a list of such lists"));
+        path,
+        ": a placement is a JSON list of party names, one an expert, or a list of such lists"));
   };
   if (!json.is_array() || json.empty()) return bad();
   if (!json[0].is_array()) json = nlohmann::json::array({json});
@@ -61,8 +62,8 @@ absl::StatusOr<federation::Manifest> ManifestFrom(const train::RunConfig& config
   if (config.placement != "round_robin") {
     PCMOE_ASSIGN_OR_RETURN(manifest.owners, ReadPlacement(config.placement, manifest));
   }
-  const auto sparse = static_cast<size_t>(
-      std::count(model.sparse_layers.begin(), model.sparse_layers.end(), true));
+  const auto sparse =
+      static_cast<size_t>(std::count(model.sparse_layers.begin(), model.sparse_layers.end(), true));
   PCMOE_RETURN_IF_ERROR(federation::Placement::Create(manifest.owners, sparse,
                                                       static_cast<size_t>(model.num_experts),
                                                       manifest.parties.size())

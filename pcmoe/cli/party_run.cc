@@ -1,8 +1,8 @@
 // pcmoe/cli/party_run.cc: see party_run.h. Order: config, identity, data, model, channel, trainer.
 #include "pcmoe/cli/party_run.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 
 #include <atomic>
 #include <csignal>
@@ -34,9 +34,7 @@ struct Inputs {
   std::vector<std::string> eval_names;
   std::vector<std::vector<model::MicroBatch>> eval_batches;
 
-  int parties() const {
-    return identity ? static_cast<int>(identity->manifest.parties.size()) : 1;
-  }
+  int parties() const { return identity ? static_cast<int>(identity->manifest.parties.size()) : 1; }
   int self() const { return identity ? static_cast<int>(identity->index) : 0; }
   std::vector<std::string> names() const {
     std::vector<std::string> result;
@@ -93,9 +91,9 @@ absl::Status LoadModelConfig(Inputs& inputs) {
 
 absl::Status CheckTokenizerFits(const text::Tokenizer& tokenizer, const Inputs& inputs) {
   if (tokenizer.vocab_size() <= inputs.model.vocab_size) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the tokenizer has ", tokenizer.vocab_size(), " tokens, more than the model's vocab_size ",
-      inputs.model.vocab_size));
+  return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", tokenizer.vocab_size(),
+                                                 " tokens, more than the model's vocab_size ",
+                                                 inputs.model.vocab_size));
 }
 
 absl::Status LoadData(Inputs& inputs) {
@@ -137,7 +135,8 @@ absl::Status LoadData(Inputs& inputs) {
     inputs.eval_batches.push_back(std::move(batches));
   }
   if (inputs.parties() == 1 && inputs.sources.empty()) {
-    return absl::InvalidArgumentError("[data] train names no file, so there is nothing to train on");
+    return absl::InvalidArgumentError(
+        "[data] train names no file, so there is nothing to train on");
   }
   return absl::OkStatus();
 }
@@ -167,7 +166,8 @@ absl::StatusOr<border::Policy> PolicyOf(const Inputs& inputs) {
   border::Policy policy{.allow_readable_rows = inputs.config.allow_readable_rows};
   const std::vector<std::string> names = inputs.names();
   for (const std::string& entry : inputs.config.forbid) {
-    const std::pair<std::string, std::string> parts = absl::StrSplit(entry, absl::MaxSplits(':', 1));
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(entry, absl::MaxSplits(':', 1));
     const auto kind = wire::KindFromName(parts.second);
     bool found = false;
     for (int p = 0; kind && p < inputs.parties(); ++p) {
@@ -176,8 +176,9 @@ absl::StatusOr<border::Policy> PolicyOf(const Inputs& inputs) {
       found = true;
     }
     if (!found) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "[border] forbid: \"", entry, "\" is not \"PARTY:KIND\" or \"*:KIND\" of this federation"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("[border] forbid: \"", entry,
+                       "\" is not \"PARTY:KIND\" or \"*:KIND\" of this federation"));
     }
   }
   return policy;
@@ -186,18 +187,24 @@ absl::StatusOr<border::Policy> PolicyOf(const Inputs& inputs) {
 absl::Status RunAlone(Inputs& inputs) {
   const train::RunConfig& config = inputs.config;
   const uint64_t baseline = tensor::AllocatedBytes();
-  PCMOE_ASSIGN_OR_RETURN(const auto model, train::PartyModel::Create(
-                                               inputs.model, config, AllExperts(inputs.model)));
+  PCMOE_ASSIGN_OR_RETURN(const auto model,
+                         train::PartyModel::Create(inputs.model, config, AllExperts(inputs.model)));
   model::LocalExperts experts(model->shard());
   exchange::Session session(nullptr, nullptr, {.names = inputs.names()});
   train::Checkpoints checkpoints(config.output_dir, "", config.save_total_limit);
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
                                                   config.logging_steps, inputs.print_steps));
-  return train::Trainer({.config = config, .session = session, .experts = experts, .model = *model,
-                         .sources = inputs.sources, .eval_names = inputs.eval_names,
-                         .eval_batches = inputs.eval_batches, .checkpoints = checkpoints,
-                         .report = report, .baseline_bytes = baseline,
+  return train::Trainer({.config = config,
+                         .session = session,
+                         .experts = experts,
+                         .model = *model,
+                         .sources = inputs.sources,
+                         .eval_names = inputs.eval_names,
+                         .eval_batches = inputs.eval_batches,
+                         .checkpoints = checkpoints,
+                         .report = report,
+                         .baseline_bytes = baseline,
                          .interrupted = [] { return g_interrupted.load(); }})
       .Run();
 }
@@ -208,44 +215,52 @@ absl::Status RunFederated(Inputs& inputs) {
   if (!config.allow_readable_rows) {
     return absl::FailedPreconditionError(
         "exchange \"rows\" lets the owners of the experts read this party's token rows; set "
-        "[border] allow_readable_rows = true if that is meant (docs/privacy.md says what they learn)");
+        "[border] allow_readable_rows = true if that is meant (docs/privacy.md says what they "
+        "learn)");
   }
   const auto sparse = static_cast<size_t>(
       std::count(inputs.model.sparse_layers.begin(), inputs.model.sparse_layers.end(), true));
-  PCMOE_ASSIGN_OR_RETURN(
-      const federation::Placement placement,
-      federation::Placement::Create(manifest.owners, sparse,
-                                    static_cast<size_t>(inputs.model.num_experts),
-                                    manifest.parties.size()));
+  PCMOE_ASSIGN_OR_RETURN(const federation::Placement placement,
+                         federation::Placement::Create(
+                             manifest.owners, sparse, static_cast<size_t>(inputs.model.num_experts),
+                             manifest.parties.size()));
   const exchange::ExpertMap map(inputs.model, placement);
   const uint64_t baseline = tensor::AllocatedBytes();
-  PCMOE_ASSIGN_OR_RETURN(const auto model, train::PartyModel::Create(inputs.model, config,
-                                                                     map.SelectionOf(inputs.self())));
+  PCMOE_ASSIGN_OR_RETURN(
+      const auto model,
+      train::PartyModel::Create(inputs.model, config, map.SelectionOf(inputs.self())));
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
                                                   config.logging_steps, inputs.print_steps));
-  PCMOE_ASSIGN_OR_RETURN(auto ledger, border::Ledger::Open(fs::path(config.output_dir) /
-                                                               "ledger.jsonl", inputs.names()));
+  PCMOE_ASSIGN_OR_RETURN(
+      auto ledger,
+      border::Ledger::Open(fs::path(config.output_dir) / "ledger.jsonl", inputs.names()));
   PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(inputs));
   border::EgressGate gate(std::move(policy), std::move(ledger));
   PCMOE_ASSIGN_OR_RETURN(const std::unique_ptr<transport::Channel> channel, OpenChannel(inputs));
-  exchange::Session session(channel.get(), &gate,
-                            {.peer_timeout = absl::Seconds(config.peer_timeout_s),
-                             .names = inputs.names()});
+  exchange::Session session(
+      channel.get(), &gate,
+      {.peer_timeout = absl::Seconds(config.peer_timeout_s), .names = inputs.names()});
   session.SetInterrupt([] { return g_interrupted.load(); });
   exchange::OwnedExperts owned(inputs.model, map, model->shard(), session,
                                static_cast<int64_t>(manifest.limits.max_rows));
   exchange::RowsProvider experts(owned, session, inputs.identity->shuffle_key);
   train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
                                  config.save_total_limit);
-  const absl::Status status =
-      train::Trainer({.config = config, .session = session, .experts = experts, .model = *model,
-                      .gate = &gate, .sources = inputs.sources, .eval_names = inputs.eval_names,
-                      .eval_batches = inputs.eval_batches, .checkpoints = checkpoints,
-                      .report = report, .schedule_seed = manifest.schedule_seed,
-                      .baseline_bytes = baseline,
-                      .interrupted = [] { return g_interrupted.load(); }})
-          .Run();
+  const absl::Status status = train::Trainer({.config = config,
+                                              .session = session,
+                                              .experts = experts,
+                                              .model = *model,
+                                              .gate = &gate,
+                                              .sources = inputs.sources,
+                                              .eval_names = inputs.eval_names,
+                                              .eval_batches = inputs.eval_batches,
+                                              .checkpoints = checkpoints,
+                                              .report = report,
+                                              .schedule_seed = manifest.schedule_seed,
+                                              .baseline_bytes = baseline,
+                                              .interrupted = [] { return g_interrupted.load(); }})
+                                  .Run();
   session.Close();
   return status;
 }

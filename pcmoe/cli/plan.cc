@@ -57,11 +57,12 @@ void Print(const Flags& flags, const model::ParameterCount& count, const plan::M
   }
   const auto saved = [](double mine, double whole) { return 100 * (1 - mine / whole); };
   std::cout << absl::StrFormat(
-      "a party of %d saves %.1f %% of the states and %.1f %% of the peak, messages counted\n", flags.n,
-      saved(party.states, central.states),
+      "a party of %d saves %.1f %% of the states and %.1f %% of the peak, messages counted\n",
+      flags.n, saved(party.states, central.states),
       saved(party.peak_allocated() + party.messages, central.peak_allocated()));
   std::cout << absl::StrFormat(
-      "traffic     exchange rows: %s a token (%.2f other owners a token and layer), %s a party and step\n",
+      "traffic     exchange rows: %s a token (%.2f other owners a token and layer), %s a party and "
+      "step\n",
       Bytes(traffic.bytes_per_token), traffic.remote_owners, Bytes(traffic.bytes_per_step));
 }
 
@@ -121,11 +122,13 @@ void AddPlan(CLI::App& app, absl::Status& result) {
   command->add_option("--seq", flags->recipe.sequence, "sequence_length")->check(sizes);
   command->add_option("--micro-batches", flags->recipe.micro_batches, "gradient_accumulation_steps")
       ->check(sizes);
-  command->add_option("--imbalance", flags->recipe.imbalance,
-                      "Work of the party with the most-used experts against an even share")
+  command
+      ->add_option("--imbalance", flags->recipe.imbalance,
+                   "Work of the party with the most-used experts against an even share")
       ->check(CLI::Range(1.0, 256.0));
-  command->add_option("--eval-micro-batches", flags->recipe.eval_micro_batches,
-                      "Micro-batches of the evaluation files, up to 8 of which are held; 0: none")
+  command
+      ->add_option("--eval-micro-batches", flags->recipe.eval_micro_batches,
+                   "Micro-batches of the evaluation files, up to 8 of which are held; 0: none")
       ->check(CLI::Range(0, 8));
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->callback([flags, &result] { result = Run(*flags); });

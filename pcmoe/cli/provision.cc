@@ -1,4 +1,5 @@
-// pcmoe/cli/provision.cc: `pcmoe provision`: keys, certificates and the signed manifest of a federation.
+// pcmoe/cli/provision.cc: `pcmoe provision`: keys, certificates and the signed manifest of a
+// federation.
 #include "pcmoe/provision/provision.h"
 
 #include <iostream>
@@ -68,16 +69,15 @@ absl::Status Run(const Flags& flags) {
       const provision::ProvisionReport report,
       provision::Provision({.out = flags.out, .force = flags.force}, std::move(manifest)));
   for (const federation::PartyEntry& party : report.manifest.parties) {
-    PCMOE_RETURN_IF_ERROR(
-        WritePartyConfig(std::filesystem::path(flags.out) / party.name, config));
+    PCMOE_RETURN_IF_ERROR(WritePartyConfig(std::filesystem::path(flags.out) / party.name, config));
   }
   std::cout << "federation " << report.manifest.id << ", manifest "
             << base::ToHex(report.manifest.Digest()) << "\n"
             << "new certificates: "
             << (report.issued.empty() ? "none" : absl::StrJoin(report.issued, ", "))
             << "; kept: " << (report.kept.empty() ? "none" : absl::StrJoin(report.kept, ", "))
-            << "\nCarry each folder " << flags.out << "/PARTY to its party safely; keep " << flags.out
-            << "/ca offline.\n";
+            << "\nCarry each folder " << flags.out << "/PARTY to its party safely; keep "
+            << flags.out << "/ca offline.\n";
   return absl::OkStatus();
 }
 
@@ -87,14 +87,16 @@ void AddProvision(CLI::App& app, absl::Status& result) {
   const auto flags = std::make_shared<Flags>();
   CLI::App* provision = app.add_subcommand(
       "provision", "Make keys, certificates and the signed manifest of a federation");
-  provision->add_option("--config", flags->config, "TOML file with [model], [training], [federation]")
+  provision
+      ->add_option("--config", flags->config, "TOML file with [model], [training], [federation]")
       ->required();
   provision->add_option("--parties", flags->parties, "Names, separated by commas")->required();
   provision->add_option("--out", flags->out, "Folder to write; run again, it keeps good keys")
       ->required();
   provision->add_option("--address", flags->addresses, "PARTY=HOST:PORT (repeatable)");
-  provision->add_option("--first-port", flags->first_port,
-                        "Without --address: 127.0.0.1 and ports from here up")
+  provision
+      ->add_option("--first-port", flags->first_port,
+                   "Without --address: 127.0.0.1 and ports from here up")
       ->check(CLI::Range(1024, 65000));
   provision->add_flag("--force", flags->force, "New authority, keys and certificates");
   provision->callback([flags, &result] { result = Run(*flags); });

@@ -42,8 +42,8 @@ absl::StatusOr<std::vector<std::string>> PartyNames(const Flags& flags) {
   if (!flags.parties.empty()) {
     names = absl::StrSplit(flags.parties, ',');
     if (static_cast<int>(names.size()) != flags.n) {
-      return absl::InvalidArgumentError(absl::StrCat("--parties names ", names.size(),
-                                                     " parties, but -n says ", flags.n));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--parties names ", names.size(), " parties, but -n says ", flags.n));
     }
     return names;
   }
@@ -59,8 +59,8 @@ absl::StatusOr<std::vector<std::string>> Comparisons(const Flags& flags) {
   const auto& known = ComparisonNames();
   for (const std::string& name : std::vector<std::string>(absl::StrSplit(flags.compare, ','))) {
     if (std::find(known.begin(), known.end(), name) == known.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("--compare ", name, ": the comparisons are ",
-                                                     absl::StrJoin(known, ", ")));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--compare ", name, ": the comparisons are ", absl::StrJoin(known, ", ")));
     }
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
@@ -73,12 +73,13 @@ absl::Status PrepareOut(const fs::path& out, bool replace) {
   std::error_code error;
   if (fs::exists(out, error) && !fs::is_empty(out, error)) {
     if (!fs::exists(out / kMarkerFile, error)) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(out.string(), ": is not empty and was not made by pcmoe sim; choose another --out"));
+      return absl::AlreadyExistsError(absl::StrCat(
+          out.string(), ": is not empty and was not made by pcmoe sim; choose another --out"));
     }
     if (!replace) {
       return absl::AlreadyExistsError(absl::StrCat(
-          out.string(), ": holds an earlier sim; choose another --out, or add --replace to remove it"));
+          out.string(),
+          ": holds an earlier sim; choose another --out, or add --replace to remove it"));
     }
     fs::remove_all(out, error);
     if (error) {
@@ -87,7 +88,8 @@ absl::Status PrepareOut(const fs::path& out, bool replace) {
     }
   }
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(out, 0700));
-  return base::WriteFileAtomically(out / kMarkerFile, "pcmoe sim --replace may remove this folder\n");
+  return base::WriteFileAtomically(out / kMarkerFile,
+                                   "pcmoe sim --replace may remove this folder\n");
 }
 
 absl::StatusOr<SimOutcome> RunAndRead(const SimPlan& plan, const SimRun& run,
@@ -105,10 +107,9 @@ absl::StatusOr<SimOutcome> RunAndRead(const SimPlan& plan, const SimRun& run,
     for (const SimProcess& process : run.processes) {
       PCMOE_RETURN_IF_ERROR(children.Start(process.child));
     }
-    PCMOE_RETURN_IF_ERROR(WithContext(
-        children.Run([&progress] { return progress.Tick(); }, [] { return g_interrupted.load(); },
-                     stall),
-        run.name));
+    PCMOE_RETURN_IF_ERROR(WithContext(children.Run([&progress] { return progress.Tick(); },
+                                                   [] { return g_interrupted.load(); }, stall),
+                                      run.name));
   }
   PCMOE_ASSIGN_OR_RETURN(SimOutcome outcome, ReadOutcome(plan, run));
   outcome.wall_s = absl::ToDoubleSeconds(absl::Now() - begin);
@@ -167,7 +168,8 @@ void AddSim(CLI::App& app, absl::Status& result) {
       ->check(CLI::Range(1024, 65000));
   sim->add_option("--compare", flags->compare, "Also train any of central,alone,alone_fits");
   sim->add_option("--set", flags->set, "Override a key: --set table.key=value (repeatable)");
-  sim->add_option("--stall-timeout", flags->stall_timeout_s, "Seconds without news that end the run")
+  sim->add_option("--stall-timeout", flags->stall_timeout_s,
+                  "Seconds without news that end the run")
       ->check(CLI::Range(1.0, 1e6));
   sim->add_flag("--json", flags->json, "One JSON object on stdout");
   sim->add_flag("--replace", flags->replace, "Remove an earlier sim in --out first");

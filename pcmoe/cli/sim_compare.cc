@@ -88,7 +88,8 @@ std::string LossVerdict(const SimOutcome& ours, const SimOutcome& other) {
                                               ours.MeanEvalLoss(), other.MeanEvalLoss());
   std::string verdict;
   if (std::abs(gap) < kEqualNats) {
-    verdict = absl::StrFormat("pcmoe equals %s within %.3f nats (%s)", other.name, kEqualNats, numbers);
+    verdict =
+        absl::StrFormat("pcmoe equals %s within %.3f nats (%s)", other.name, kEqualNats, numbers);
   } else {
     verdict = absl::StrFormat("pcmoe %s %s by %.3f nats (%s)", gap > 0 ? "beats" : "loses to",
                               other.name, std::abs(gap), numbers);
@@ -110,7 +111,8 @@ std::string MemoryVerdict(const SimOutcome& ours, const SimOutcome& other) {
   const double states = percent(ours.states_bytes, other.states_bytes);
   const double resident = percent(ours.resident_bytes, other.resident_bytes);
   return absl::StrFormat(
-      "Against %s a party holds %.1f %% %s states and its process peaks at %.1f %% %s resident memory.",
+      "Against %s a party holds %.1f %% %s states and its process peaks at %.1f %% %s resident "
+      "memory.",
       other.name, std::abs(states), states >= 0 ? "less of" : "more of", std::abs(resident),
       resident >= 0 ? "less" : "more");
 }
@@ -140,7 +142,8 @@ std::string TableOf(const std::vector<SimOutcome>& outcomes,
                         "tokens/s");
   for (const SimOutcome& outcome : outcomes) {
     absl::StrAppendFormat(&text, "%-11s", outcome.name);
-    for (const std::string& party : parties) absl::StrAppendFormat(&text, " %8s", Loss(outcome, party));
+    for (const std::string& party : parties)
+      absl::StrAppendFormat(&text, " %8s", Loss(outcome, party));
     absl::StrAppendFormat(
         &text, " %8s %12s %12s %12s %9.0f\n",
         outcome.eval_loss.empty() ? "-" : absl::StrFormat("%.4f", outcome.MeanEvalLoss()),
@@ -166,8 +169,9 @@ std::vector<std::string> VerdictsOf(const std::vector<SimOutcome>& outcomes) {
     if (other.name != "central") continue;
     verdicts.push_back(MemoryVerdict(*ours, other));
     const double ratio = ours->tokens_per_s / std::max(other.tokens_per_s, 1e-9);
-    verdicts.push_back(absl::StrFormat("pcmoe %s central in speed: %.2f x its tokens/s on this machine.",
-                                       ratio >= 1 ? "beats" : "loses to", ratio));
+    verdicts.push_back(
+        absl::StrFormat("pcmoe %s central in speed: %.2f x its tokens/s on this machine.",
+                        ratio >= 1 ? "beats" : "loses to", ratio));
   }
   return verdicts;
 }

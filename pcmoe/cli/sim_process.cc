@@ -24,16 +24,16 @@ constexpr absl::Duration kPoll = absl::Milliseconds(100);
 constexpr absl::Duration kGrace = absl::Seconds(10);  // between SIGTERM and SIGKILL
 constexpr int kCannotStart = 127;                     // as a shell says it
 
-// This process's environment with the threads of OpenMP set. They wait for each other by spinning, which on
-// a machine that has other work costs up to ten times the run (measured: 1,100 tokens/s against 14,400), so
-// they spin only shortly unless the user has said how to wait.
+// This process's environment with the threads of OpenMP set. They wait for each other by spinning,
+// which on a machine that has other work costs up to ten times the run (measured: 1,100 tokens/s
+// against 14,400), so they spin only shortly unless the user has said how to wait.
 std::vector<std::string> EnvironmentFor(int64_t num_threads) {
   std::vector<std::string> variables;
   bool says_how_to_wait = false;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     if (absl::StartsWith(*entry, "OMP_NUM_THREADS=")) continue;
-    says_how_to_wait |= absl::StartsWith(*entry, "OMP_WAIT_POLICY=") ||
-                        absl::StartsWith(*entry, "GOMP_SPINCOUNT=");
+    says_how_to_wait |=
+        absl::StartsWith(*entry, "OMP_WAIT_POLICY=") || absl::StartsWith(*entry, "GOMP_SPINCOUNT=");
     variables.emplace_back(*entry);
   }
   variables.push_back(absl::StrCat("OMP_NUM_THREADS=", num_threads));
@@ -66,11 +66,16 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 int Rank(int wait_status) {
   if (WIFSIGNALED(wait_status)) return 5;
   switch (static_cast<ExitCode>(WEXITSTATUS(wait_status))) {
-    case ExitCode::kBug: return 4;
-    case ExitCode::kBadInput: return 3;
-    case ExitCode::kConnection: return 1;
-    case ExitCode::kTimeout: return 1;
-    default: return 2;
+    case ExitCode::kBug:
+      return 4;
+    case ExitCode::kBadInput:
+      return 3;
+    case ExitCode::kConnection:
+      return 1;
+    case ExitCode::kTimeout:
+      return 1;
+    default:
+      return 2;
   }
 }
 
@@ -95,12 +100,18 @@ absl::Status StatusOfChild(const std::string& name, int wait_status, const std::
       name, ": ",
       sentence.empty() ? absl::StrCat("ended with exit code ", code, " and no word") : sentence);
   switch (static_cast<ExitCode>(code)) {
-    case ExitCode::kOk: return absl::OkStatus();
-    case ExitCode::kConnection: return absl::UnavailableError(message);
-    case ExitCode::kTimeout: return absl::DeadlineExceededError(message);
-    case ExitCode::kBadInput: return absl::FailedPreconditionError(message);
-    case ExitCode::kBug: return absl::InternalError(message);
-    default: return absl::AbortedError(message);
+    case ExitCode::kOk:
+      return absl::OkStatus();
+    case ExitCode::kConnection:
+      return absl::UnavailableError(message);
+    case ExitCode::kTimeout:
+      return absl::DeadlineExceededError(message);
+    case ExitCode::kBadInput:
+      return absl::FailedPreconditionError(message);
+    case ExitCode::kBug:
+      return absl::InternalError(message);
+    default:
+      return absl::AbortedError(message);
   }
 }
 

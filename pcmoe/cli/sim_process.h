@@ -1,4 +1,5 @@
-// pcmoe/cli/sim_process.h: runs parties as child processes: real programs, watched, never left behind.
+// pcmoe/cli/sim_process.h: runs parties as child processes: real programs, watched, never left
+// behind.
 #pragma once
 
 #include <sys/types.h>
@@ -21,8 +22,9 @@ struct ChildSpec {
   int64_t num_threads = 1;       ///< OMP_NUM_THREADS of its environment.
 };
 
-/// Children of this process. They are stopped when this object ends, and killed by the system when this
-/// process dies. Used by the main thread alone: the system ties the children to the thread that starts them.
+/// Children of this process. They are stopped when this object ends, and killed by the system when
+/// this process dies. Used by the main thread alone: the system ties the children to the thread
+/// that starts them.
 class Children {
  public:
   Children() = default;
@@ -33,9 +35,10 @@ class Children {
   /// Starts this same program with `train --config`; no shell.
   absl::Status Start(const ChildSpec& spec);
 
-  /// Calls `tick` about ten times a second until all have ended well. When one fails, the others are
-  /// stopped and the status is its last sentence, with its name and the code of its exit status. CANCELLED
-  /// when `interrupted` says so; DEADLINE_EXCEEDED when `tick` saw nothing new for `stall`.
+  /// Calls `tick` about ten times a second until all have ended well. When one fails, the others
+  /// are stopped and the status is its last sentence, with its name and the code of its exit
+  /// status. CANCELLED when `interrupted` says so; DEADLINE_EXCEEDED when `tick` saw nothing new
+  /// for `stall`.
   absl::Status Run(const std::function<bool()>& tick, const std::function<bool()>& interrupted,
                    absl::Duration stall);
 
@@ -57,8 +60,8 @@ class Children {
 /// Empty when there is none.
 std::string LastSentence(const std::string& text);
 
-/// The status that stands for a child's `wait_status` (as waitpid gives it), with the code that makes this
-/// process end with the same exit code.
+/// The status that stands for a child's `wait_status` (as waitpid gives it), with the code that
+/// makes this process end with the same exit code.
 absl::Status StatusOfChild(const std::string& name, int wait_status, const std::string& sentence);
 
 }  // namespace pcmoe::cli

@@ -48,14 +48,16 @@ void SimProgress::Take(Party& party, const std::string& line) {
   const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("loss")) return;  // an evaluation, or an event
   const auto step = static_cast<int64_t>(NumberAt(json, "step"));
-  const int64_t steps = std::max<int64_t>(step - party.step, 0);  // logging_steps may leave some out
+  const int64_t steps =
+      std::max<int64_t>(step - party.step, 0);  // logging_steps may leave some out
   party.step = step;
   party.loss = NumberAt(json, "loss");
   party.tokens = NumberAt(json, "num_tokens");
   party.sent_bytes = NumberAt(json, "sent_bytes");
   party.waited_s = NumberAt(json, "slowest_wait_s");
   const auto slowest = json.find("slowest_party");
-  party.waited_for = slowest != json.end() && slowest->is_string() ? slowest->get<std::string>() : "";
+  party.waited_for =
+      slowest != json.end() && slowest->is_string() ? slowest->get<std::string>() : "";
   if (first_step_ > 0) party.tokens_after_first += party.tokens * static_cast<double>(steps);
 }
 
@@ -85,7 +87,8 @@ int64_t SimProgress::Step() const {
   return step;
 }
 
-// Whom the others waited for longest in their last steps; in runs where nobody waits, who is behind.
+// Whom the others waited for longest in their last steps; in runs where nobody waits, who is
+// behind.
 std::string SimProgress::Slowest() const {
   std::map<std::string, double> waits;
   for (const Party& party : parties_) {
@@ -109,8 +112,8 @@ std::string SimProgress::Line() const {
     sent += party.sent_bytes;
     timed_tokens += party.tokens_after_first;
   }
-  std::string line =
-      absl::StrFormat("%s: step %d/%d loss %.4f", title_, step, max_steps_, loss / std::max(tokens, 1.0));
+  std::string line = absl::StrFormat("%s: step %d/%d loss %.4f", title_, step, max_steps_,
+                                     loss / std::max(tokens, 1.0));
   const double seconds = absl::ToDoubleSeconds(step_time_ - first_time_);
   if (first_step_ > 0 && step > first_step_ && seconds > 0) {
     const double step_s = seconds / static_cast<double>(step - first_step_);

@@ -10,7 +10,8 @@
 
 namespace pcmoe::cli {
 
-/// One progress line on stderr: in place on a terminal, else a new line every few seconds. One thread.
+/// One progress line on stderr: in place on a terminal, else a new line every few seconds. One
+/// thread.
 class SimProgress {
  public:
   /// `title` is what runs; metrics[i] is the file of party names[i], which need not exist yet.
@@ -23,8 +24,8 @@ class SimProgress {
   /// Reads what is new and shows it; true when there was anything.
   bool Tick();
 
-  /// "federated step 3/20 loss 7.1234 | 812 tokens/s | ETA 0m12s | 1.20 MB a step | slowest b"; without a
-  /// step yet, that it starts.
+  /// "federated step 3/20 loss 7.1234 | 812 tokens/s | ETA 0m12s | 1.20 MB a step | slowest b";
+  /// without a step yet, that it starts.
   std::string Line() const;
 
  private:

@@ -48,7 +48,9 @@ absl::StatusOr<SimProcess> WriteProcess(const fs::path& folder, const std::strin
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(folder, 0700));
   config.output_dir = (folder / "out").string();
   SimProcess process{.name = name, .output_dir = config.output_dir};
-  process.child = {.name = name, .config = folder / "party.toml", .log = folder / "log",
+  process.child = {.name = name,
+                   .config = folder / "party.toml",
+                   .log = folder / "log",
                    .num_threads = config.num_threads};
   const std::string text =
       absl::StrCat("# Written by pcmoe sim.\n", train::ToToml(config, kOwnTables, with_shared));
@@ -96,14 +98,15 @@ absl::StatusOr<std::string> WriteModelThatFits(const SimPlan& plan, const fs::pa
   // A checkpoint is one only where a folder is named: a config.json stands for a random start.
   if (fs::exists(base / "model.safetensors") || fs::exists(base / "model.safetensors.index.json")) {
     return absl::FailedPreconditionError(
-        "--compare alone_fits starts from a config.json only: a checkpoint's experts cannot be left out");
+        "--compare alone_fits starts from a config.json only: a checkpoint's experts cannot be "
+        "left out");
   }
   PCMOE_ASSIGN_OR_RETURN(const model::ModelConfig config, model::LoadConfig(path));
   PCMOE_ASSIGN_OR_RETURN(const std::string json, base::ReadFile(path, 1 << 20));
   const auto n = static_cast<int64_t>(plan.parties.size());
-  PCMOE_ASSIGN_OR_RETURN(const std::string smaller,
-                         WithExperts(json, std::max<int64_t>(1, config.num_experts / n),
-                                     config.experts_per_token));
+  PCMOE_ASSIGN_OR_RETURN(
+      const std::string smaller,
+      WithExperts(json, std::max<int64_t>(1, config.num_experts / n), config.experts_per_token));
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(folder, 0700));
   PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(folder / "config.json", smaller));
   return (folder / "config.json").string();
@@ -164,8 +167,9 @@ absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan) {
   const auto seed = static_cast<uint64_t>(plan.config.seed);
   for (const std::string& party : plan.parties) {
     const fs::path folder = plan.out / party;
-    // The order of a party's rows in its messages decides the order in which owners sum gradients. In a
-    // real federation it must be secret; here it must be the same in every run with the same seed.
+    // The order of a party's rows in its messages decides the order in which owners sum gradients.
+    // In a real federation it must be secret; here it must be the same in every run with the same
+    // seed.
     base::Sha256 key{};
     for (size_t i = 0; i < key.size(); i += 8) {
       uint64_t word = base::SeedOf(seed, absl::StrCat("sim/shuffle/", party, "/", i));

@@ -1,5 +1,5 @@
-// pcmoe/cli/sim_runs.h: the runs of a sim: the federation, and what it is compared with, as folders with
-// party.toml files ready to start.
+// pcmoe/cli/sim_runs.h: the runs of a sim: the federation, and what it is compared with, as folders
+// with party.toml files ready to start.
 #pragma once
 
 #include <filesystem>
@@ -40,16 +40,17 @@ const std::vector<std::string>& ComparisonNames();
 /// The config of `party`: its files in the place of "{party}", `identity` not yet set.
 train::RunConfig ConfigOf(const SimPlan& plan, const std::string& party);
 
-/// Provisions the federation into plan.out and writes plan.out/PARTY/party.toml. Shuffle keys come from the
-/// seed, so that the same sim gives the same weights.
+/// Provisions the federation into plan.out and writes plan.out/PARTY/party.toml. Shuffle keys come
+/// from the seed, so that the same sim gives the same weights.
 absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan);
 
-/// Prepares the run `name` (one of ComparisonNames) below plan.out/compared_with/. Under the schedule
-/// round_robin, where a party is active in one of n steps, it has max_steps / n steps: the same tokens.
+/// Prepares the run `name` (one of ComparisonNames) below plan.out/compared_with/. Under the
+/// schedule round_robin, where a party is active in one of n steps, it has max_steps / n steps: the
+/// same tokens.
 absl::StatusOr<SimRun> PrepareComparison(const SimPlan& plan, const std::string& name);
 
-/// config.json of a model with `num_experts` experts a layer and `experts_per_token`, or all, of them a
-/// token; all else as in `json`. INVALID_ARGUMENT when the text has no number of experts.
+/// config.json of a model with `num_experts` experts a layer and `experts_per_token`, or all, of
+/// them a token; all else as in `json`. INVALID_ARGUMENT when the text has no number of experts.
 absl::StatusOr<std::string> WithExperts(const std::string& json, int64_t num_experts,
                                         int64_t experts_per_token);
 

@@ -22,8 +22,8 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// In memory that exists before the program starts: GCC 12's intrinsic names only the first 8 bytes as
-// read, and stores to the rest of a local one are dropped.
+// In memory that exists before the program starts: GCC 12's intrinsic names only the first 8 bytes
+// as read, and stores to the rest of a local one are dropped.
 constexpr TileConfig kConfig;
 
 __mmask16 Mask(int64_t count) {
@@ -72,8 +72,7 @@ void LoadRows(const uint16_t* from, int64_t stride, int64_t rows, int64_t values
 }
 
 // 16 pairs of rows, 16 columns: value j of row 2i below value j of row 2i + 1.
-void LoadPairs(const uint16_t* from, int64_t stride, int64_t rows, int64_t columns,
-               __m512i r[16]) {
+void LoadPairs(const uint16_t* from, int64_t stride, int64_t rows, int64_t columns, __m512i r[16]) {
   const __mmask16 mask = Mask(columns);
   for (int i = 0; i < 16; ++i) {
     const uint16_t* row = from + 2 * i * stride;
@@ -209,9 +208,9 @@ void PackTransposedRows(Matrix a_km, int64_t first, int64_t count, int64_t k, ui
 void MultiplyRows(Matrix a, const uint16_t* panels, int64_t rows, int64_t columns, int64_t k,
                   const Output& output) {
   alignas(64) float c[kBlock * kBlock];
-  const RowTiles tiles =
-      a.stride == 0 ? RowTiles{a.data, a.data + kTileValues, 32, 2 * kTileValues}
-                    : RowTiles{a.data, a.data + kHalf * a.stride, a.stride, kDepth};
+  const RowTiles tiles = a.stride == 0
+                             ? RowTiles{a.data, a.data + kTileValues, 32, 2 * kTileValues}
+                             : RowTiles{a.data, a.data + kHalf * a.stride, a.stride, kDepth};
   for (int64_t column = 0; column < columns; column += kBlock) {
     MultiplyBlock(tiles, panels, k, c);
     const int64_t left = columns - column;

@@ -15,7 +15,8 @@ constexpr int64_t PackedSize(int64_t count, int64_t k) {
   return (count + kBlock - 1) / kBlock * kBlock * ((k + kDepth - 1) / kDepth * kDepth);
 }
 
-/// Asks the system for the tile registers. False when the processor has none, or the system says no.
+/// Asks the system for the tile registers. False when the processor has none, or the system says
+/// no.
 bool RequestTiles();
 
 /// A matrix by its first element (bfloat16 bits) and the elements from one row to the next.
@@ -35,15 +36,17 @@ void PackTransposedRows(Matrix a_km, int64_t first, int64_t count, int64_t k, ui
 
 /// What happens to a block of C once it is computed.
 struct Output {
-  float* sum = nullptr;       ///< fp32 [rows, columns]; nullptr: none
-  bool add = false;           ///< The result is added to what `sum` holds.
-  uint16_t* result = nullptr;  ///< bfloat16: the result (with what `sum` held), rounded; nullptr: none
-  int64_t stride = 0;         ///< Elements from one row to the next of whichever is written.
+  float* sum = nullptr;  ///< fp32 [rows, columns]; nullptr: none
+  bool add = false;      ///< The result is added to what `sum` holds.
+  uint16_t* result =
+      nullptr;         ///< bfloat16: the result (with what `sum` held), rounded; nullptr: none
+  int64_t stride = 0;  ///< Elements from one row to the next of whichever is written.
   int64_t sum_stride = 0;
 };
 
-/// Up to 32 rows of A times `panels` packed panels of B (all of depth k) into `columns` columns of C.
-/// `a`: packed rows when its stride is 0, else rows in memory, all 32 of them and k a multiple of 32.
+/// Up to 32 rows of A times `panels` packed panels of B (all of depth k) into `columns` columns of
+/// C. `a`: packed rows when its stride is 0, else rows in memory, all 32 of them and k a multiple
+/// of 32.
 void MultiplyRows(Matrix a, const uint16_t* panels, int64_t rows, int64_t columns, int64_t k,
                   const Output& output);
 

@@ -1,17 +1,17 @@
 // pcmoe/model/attention.cc: see attention.h.
 #include "pcmoe/model/attention.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/sin.h>
-#include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
@@ -22,8 +22,8 @@
 namespace pcmoe::model {
 namespace {
 
-// Columns of the raw products, normed (all heads at once, or each by itself), clipped and turned into
-// `out_tx`, which may be strided.
+// Columns of the raw products, normed (all heads at once, or each by itself), clipped and turned
+// into `out_tx`, which may be strided.
 void NormClipTurn(const ModelConfig& config, const at::Tensor& raw_tx, const at::Tensor& norm,
                   const RopeTable& rope, const BatchShape& shape, int64_t heads, at::Tensor& rstd,
                   at::Tensor& out_tx) {
@@ -135,16 +135,18 @@ at::Tensor AttentionForward(const ModelConfig& config, const AttentionWeights& w
     state.q = Heads(q_th, shape, config.num_heads).detach().requires_grad_();
     state.k = Heads(k_tg, shape, config.num_kv_heads).detach().requires_grad_();
     state.v = Heads(v_tg, shape, config.num_kv_heads).detach().requires_grad_();
-    state.out_th =
-        AttendDocuments(config, shape, state.q, state.k, state.v).transpose(1, 2).flatten(0, 1)
-            .flatten(1, 2);
+    state.out_th = AttendDocuments(config, shape, state.q, state.k, state.v)
+                       .transpose(1, 2)
+                       .flatten(0, 1)
+                       .flatten(1, 2);
   }
   return Linear(state.out_th.detach(), weights.o, weights.o_bias);
 }
 
 at::Tensor AttentionBackward(const ModelConfig& config, const AttentionWeights& weights,
-                             const RopeTable& rope, const BatchShape& shape, const at::Tensor& dy_td,
-                             AttentionState& state, AttentionGradients& gradients) {
+                             const RopeTable& rope, const BatchShape& shape,
+                             const at::Tensor& dy_td, AttentionState& state,
+                             AttentionGradients& gradients) {
   AddWeightGradient(gradients.o, dy_td, state.out_th.detach());
   AddBiasGradient(gradients.o_bias, dy_td);
   const at::Tensor dout_th = LinearBackward(dy_td, weights.o);

@@ -12,8 +12,8 @@ namespace pcmoe::model {
 
 /// How the T rows of a micro-batch lie: B sequences of S tokens, and documents within them.
 struct BatchShape {
-  int64_t sequences = 0;  ///< B
-  int64_t length = 0;     ///< S
+  int64_t sequences = 0;   ///< B
+  int64_t length = 0;      ///< S
   at::Tensor positions_t;  ///< int32 [T]; starts again at 0 with each isolated document.
   /// Per sequence, where its documents start (first is 0), when documents must not see each other;
   /// empty: every token sees all before it in its sequence.
@@ -35,11 +35,11 @@ using AttentionGradients = AttentionWeights;
 
 /// What backward needs of a forward.
 struct AttentionState {
-  at::Tensor x_td;                    // the normed input
-  at::Tensor qkv_t;                   // raw products [T, H+2G]
-  at::Tensor q_rstd, k_rstd;          // of the q/k norms
-  at::Tensor q, k, v;                 // leaves of the graph, [B, heads, S, head_dim] views
-  at::Tensor out_th;                  // attention output, in the graph
+  at::Tensor x_td;            // the normed input
+  at::Tensor qkv_t;           // raw products [T, H+2G]
+  at::Tensor q_rstd, k_rstd;  // of the q/k norms
+  at::Tensor q, k, v;         // leaves of the graph, [B, heads, S, head_dim] views
+  at::Tensor out_th;          // attention output, in the graph
 };
 
 /// x_td -> [T, D]. Thread-safe for distinct states.
@@ -49,7 +49,8 @@ at::Tensor AttentionForward(const ModelConfig& config, const AttentionWeights& w
 
 /// dL/dx from dL/dy; adds the weights' gradients. The state is used up.
 at::Tensor AttentionBackward(const ModelConfig& config, const AttentionWeights& weights,
-                             const RopeTable& rope, const BatchShape& shape, const at::Tensor& dy_td,
-                             AttentionState& state, AttentionGradients& gradients);
+                             const RopeTable& rope, const BatchShape& shape,
+                             const at::Tensor& dy_td, AttentionState& state,
+                             AttentionGradients& gradients);
 
 }  // namespace pcmoe::model

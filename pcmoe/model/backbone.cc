@@ -67,7 +67,9 @@ int64_t CountLossTokens(const MicroBatch& batch, bool isolate_documents) {
 }
 
 Backbone::Backbone(const ModelConfig& config, BackboneParameters weights, Options options)
-    : config_(config), options_(options), weights_(std::move(weights)),
+    : config_(config),
+      options_(options),
+      weights_(std::move(weights)),
       gradients_(EmptyBackbone(config)) {
   for (size_t l = 0; l < weights_.layers.size(); ++l) {
     layers_.push_back({FuseStorage(weights_.layers[l]), {}, FuseStorage(gradients_.layers[l])});
@@ -150,22 +152,22 @@ absl::Status Backbone::ForwardLayer(int64_t layer, std::span<const Prepared> bat
   }
   if (!Sparse(layer)) return absl::OkStatus();
   for (size_t m = 0; m < batches.size(); ++m) {
-    PCMOE_ASSIGN_OR_RETURN(
-        const at::Tensor y_td,
-        experts.Combine(layer, first_micro_batch + static_cast<int64_t>(m)));
+    PCMOE_ASSIGN_OR_RETURN(const at::Tensor y_td,
+                           experts.Combine(layer, first_micro_batch + static_cast<int64_t>(m)));
     x[m] = x[m] + y_td;
   }
   return absl::OkStatus();
 }
 
 absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
-                                     int64_t first_micro_batch, std::vector<at::Tensor>& x, BalanceLoss* balance,
+                                     int64_t first_micro_batch, std::vector<at::Tensor>& x,
+                                     BalanceLoss* balance,
                                      std::vector<std::vector<BlockState>>* states) {
   for (const Prepared& batch : batches) x.push_back(Embed(batch));
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     std::vector<BlockState> layer_states(batches.size());
-    PCMOE_RETURN_IF_ERROR(ForwardLayer(layer, batches, experts, first_micro_batch, x,
-                                       layer_states));
+    PCMOE_RETURN_IF_ERROR(
+        ForwardLayer(layer, batches, experts, first_micro_batch, x, layer_states));
     for (BlockState& state : layer_states) {
       if (Sparse(layer) && balance != nullptr) balance->Add(state.router);
       KeepInputOnly(state);
@@ -209,8 +211,7 @@ absl::Status Backbone::BackwardLayer(int64_t layer, std::span<const Prepared> ba
     }
     ExpertInputGradients from_experts;
     if (sparse) {
-      PCMOE_ASSIGN_OR_RETURN(from_experts,
-                             experts.CombineGradient(layer, static_cast<int64_t>(m)));
+      PCMOE_ASSIGN_OR_RETURN(from_experts, experts.CombineGradient(layer, static_cast<int64_t>(m)));
     }
     dx[m] = BlockBackward(config_, sparse, weights.compute, rope_, batches[m].shape, dx[m],
                           from_experts, dprobability_e, states[m], weights.gradients);
@@ -259,9 +260,9 @@ absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_
     at::Tensor rstd_t = at::empty({x[m].size(0)}, at::kFloat);
     at::Tensor normed = at::empty_like(x[m]);
     kernels::RmsNorm(x[m], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-    result.loss_sum += HeadCrossEntropy(normed, head_, batches[m].labels_t, 1.0,
-                                        options_.loss_chunk, nullptr)
-                           .loss_sum;
+    result.loss_sum +=
+        HeadCrossEntropy(normed, head_, batches[m].labels_t, 1.0, options_.loss_chunk, nullptr)
+            .loss_sum;
     result.loss_tokens += CountLabels(batches[m].labels_t);
   }
   result.balance_loss = balance.Value();
@@ -276,8 +277,9 @@ absl::StatusOr<at::Tensor> Backbone::Logits(const MicroBatch& batch, ExpertProvi
   at::Tensor rstd_t = at::empty({x[0].size(0)}, at::kFloat);
   at::Tensor normed = at::empty_like(x[0]);
   kernels::RmsNorm(x[0], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-  return Linear(normed, head_).to(at::kFloat).view(
-      {batch.tokens_bs.size(0), batch.tokens_bs.size(1), -1});
+  return Linear(normed, head_)
+      .to(at::kFloat)
+      .view({batch.tokens_bs.size(0), batch.tokens_bs.size(1), -1});
 }
 
 }  // namespace pcmoe::model

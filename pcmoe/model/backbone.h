@@ -1,6 +1,6 @@
-// pcmoe/model/backbone.h: the layer-major step (DESIGN 3.1): every micro-batch through layer l before
-// layer l+1 starts, forward and backward, with the experts behind a provider.
-// Shape legend: B sequences, S length, T = B x S tokens, D hidden width, V vocabulary.
+// pcmoe/model/backbone.h: the layer-major step (DESIGN 3.1): every micro-batch through layer l
+// before layer l+1 starts, forward and backward, with the experts behind a provider. Shape legend:
+// B sequences, S length, T = B x S tokens, D hidden width, V vocabulary.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,9 +26,9 @@ int64_t CountLossTokens(const MicroBatch& batch, bool isolate_documents);
 
 /// What a pass found.
 struct PassResult {
-  double loss_sum = 0;      ///< Cross entropy in nats, summed over the loss tokens.
+  double loss_sum = 0;  ///< Cross entropy in nats, summed over the loss tokens.
   int64_t loss_tokens = 0;
-  double balance_loss = 0;  ///< Of this party's tokens; K when even. 0 without sparse layers.
+  double balance_loss = 0;      ///< Of this party's tokens; K when even. 0 without sparse layers.
   std::vector<int64_t> load_e;  ///< Choices per expert, summed over layers.
 };
 
@@ -37,9 +37,9 @@ class Backbone {
  public:
   struct Options {
     at::ScalarType compute_dtype = at::kFloat;  ///< kFloat or kBFloat16.
-    bool recompute = false;         ///< Keep a segment's input only; run it again in backward.
+    bool recompute = false;          ///< Keep a segment's input only; run it again in backward.
     bool isolate_documents = false;  ///< Packed documents do not see each other.
-    int64_t loss_chunk = 1024;      ///< Rows of logits that exist at a time.
+    int64_t loss_chunk = 1024;       ///< Rows of logits that exist at a time.
   };
   Backbone(const ModelConfig& config, BackboneParameters weights, Options options);
 
@@ -54,8 +54,8 @@ class Backbone {
                                              ExpertProvider& experts, double loss_scale,
                                              double balance_weight);
 
-  /// Forward only, within a pass begun with training false; the provider sees the micro-batches under
-  /// numbers from `first_micro_batch` on, so that a long evaluation can be cut into pieces.
+  /// Forward only, within a pass begun with training false; the provider sees the micro-batches
+  /// under numbers from `first_micro_batch` on, so that a long evaluation can be cut into pieces.
   absl::StatusOr<PassResult> Evaluate(std::span<const MicroBatch> batches, ExpertProvider& experts,
                                       int64_t first_micro_batch = 0);
 
@@ -79,8 +79,7 @@ class Backbone {
   at::Tensor Embed(const Prepared& batch) const;
   absl::Status ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
                              int64_t first_micro_batch, std::vector<at::Tensor>& x,
-                             BalanceLoss* balance,
-                             std::vector<std::vector<BlockState>>* states);
+                             BalanceLoss* balance, std::vector<std::vector<BlockState>>* states);
   absl::Status ForwardLayer(int64_t layer, std::span<const Prepared> batches,
                             ExpertProvider& experts, int64_t first_micro_batch,
                             std::vector<at::Tensor>& x, std::vector<BlockState>& states);

@@ -79,8 +79,7 @@ at::Tensor BlockForward(const ModelConfig& config, bool sparse, const BlockWeigh
                         const RopeTable& rope, const BatchShape& shape, const at::Tensor& x_td,
                         BlockState& state) {
   state.x_td = x_td;
-  const at::Tensor normed =
-      Norm(x_td, weights.input_norm, config.rms_norm_eps, state.input_rstd_t);
+  const at::Tensor normed = Norm(x_td, weights.input_norm, config.rms_norm_eps, state.input_rstd_t);
   state.residual_td =
       AttentionForward(config, weights.attention, rope, shape, normed, state.attention);
   state.residual_td.add_(x_td);

@@ -1,6 +1,6 @@
-// pcmoe/model/block.h: one layer's backbone: x -> (residual, h, routing), the experts' input and gates;
-// and back. The experts are outside; see backbone.h for the order of a step.
-// Shape legend: T tokens, D hidden width.
+// pcmoe/model/block.h: one layer's backbone: x -> (residual, h, routing), the experts' input and
+// gates; and back. The experts are outside; see backbone.h for the order of a step. Shape legend: T
+// tokens, D hidden width.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,8 +22,8 @@ struct BlockWeights {
 };
 using BlockGradients = BlockWeights;  ///< fp32.
 
-/// Fused storage for a layer: q|k|v and gate|up become views of one tensor, so that a product needs no
-/// copy and `layer` keeps the names. Values are kept. Call once.
+/// Fused storage for a layer: q|k|v and gate|up become views of one tensor, so that a product needs
+/// no copy and `layer` keeps the names. Values are kept. Call once.
 BlockWeights FuseStorage(LayerParameters& layer);
 
 /// What a segment leaves for its backward.
@@ -33,17 +33,18 @@ struct BlockState {
   at::Tensor h_td;                      // the experts' input
   AttentionState attention;
   MlpState mlp;
-  at::Tensor mlp_out_td, gate_t;        // shared expert's output and its sigmoid gate
+  at::Tensor mlp_out_td, gate_t;  // shared expert's output and its sigmoid gate
   RouterState router;
 };
 
-/// The segment forward. The layer's output is `returned + experts(h)`; for a layer that is not sparse
-/// it is the returned tensor alone.
+/// The segment forward. The layer's output is `returned + experts(h)`; for a layer that is not
+/// sparse it is the returned tensor alone.
 at::Tensor BlockForward(const ModelConfig& config, bool sparse, const BlockWeights& weights,
                         const RopeTable& rope, const BatchShape& shape, const at::Tensor& x_td,
                         BlockState& state);
 
-/// dL/dx from dL/d(output) and, for a sparse layer, what came back from the experts. Uses up `state`.
+/// dL/dx from dL/d(output) and, for a sparse layer, what came back from the experts. Uses up
+/// `state`.
 at::Tensor BlockBackward(const ModelConfig& config, bool sparse, const BlockWeights& weights,
                          const RopeTable& rope, const BatchShape& shape, const at::Tensor& dout_td,
                          const ExpertInputGradients& experts,

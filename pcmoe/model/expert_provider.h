@@ -1,5 +1,5 @@
-// pcmoe/model/expert_provider.h: the seam between a model and its experts: local, remote or fetched.
-// Shape legend: T tokens, D hidden width, K experts per token.
+// pcmoe/model/expert_provider.h: the seam between a model and its experts: local, remote or
+// fetched. Shape legend: T tokens, D hidden width, K experts per token.
 #pragma once
 
 #include <ATen/core/Tensor.h>

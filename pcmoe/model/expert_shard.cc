@@ -42,7 +42,8 @@ std::vector<int64_t> RowsPerExpert(const PairPlan& plan) {
 
 at::Tensor RowsOf(const at::Tensor& x_nd, const PairPlan& plan, int64_t expert) {
   const auto e = static_cast<size_t>(expert);
-  return x_nd.narrow(0, plan.expert_offsets[e], plan.expert_offsets[e + 1] - plan.expert_offsets[e]);
+  return x_nd.narrow(0, plan.expert_offsets[e],
+                     plan.expert_offsets[e + 1] - plan.expert_offsets[e]);
 }
 
 at::Tensor Gathered(const at::Tensor& x_rd, const PairPlan& plan) {
@@ -204,8 +205,8 @@ void ExpertShard::FinishLayer(int64_t layer) {
       const at::Tensor dh_e = RowsOf(request.saved->h_nf, plan, e);
       if (dh_e.size(0) == 0) continue;
       AddTransposedMatmul(dh_e, RowsOf(request.x_nd, plan, e), gate_up_df);
-      AddTransposedMatmul(RowsOf(request.dz_nd, plan, e), RowsOf(request.saved->scaled_a_nf, plan, e),
-                          down_df);
+      AddTransposedMatmul(RowsOf(request.dz_nd, plan, e),
+                          RowsOf(request.saved->scaled_a_nf, plan, e), down_df);
     }
   });
   saved_[l].clear();

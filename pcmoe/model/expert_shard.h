@@ -1,6 +1,7 @@
 // pcmoe/model/expert_shard.h: the experts somebody owns: weights, and the explicit formulas for
 // forward, backward and weight gradients (DESIGN 3.2). No autograd graph is kept.
-// Shape legend: R rows, D width, F expert width, N (row, expert) pairs, E experts of the layer here.
+// Shape legend: R rows, D width, F expert width, N (row, expert) pairs, E experts of the layer
+// here.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,8 +18,9 @@ namespace pcmoe::model {
 /// Whose request it is: (party, micro-batch). Weight gradients are summed in this order.
 using RequestKey = std::pair<int, int64_t>;
 
-/// Computes requests against the owned experts. Each request is computed by itself, so results do not
-/// depend on what else arrived. fp32 master weights; compute in `compute_dtype`. One thread calls.
+/// Computes requests against the owned experts. Each request is computed by itself, so results do
+/// not depend on what else arrived. fp32 master weights; compute in `compute_dtype`. One thread
+/// calls.
 class ExpertShard {
  public:
   struct Options {
@@ -33,9 +35,10 @@ class ExpertShard {
   int64_t ExpertsIn(int64_t layer) const;
   at::ScalarType compute_dtype() const { return options_.compute_dtype; }
 
-  /// z_r = sum over the row's experts of weight * expert(x_r); [R, D]. With `keep`, the request can be
-  /// entered in Backward once.
-  at::Tensor Forward(int64_t layer, RequestKey key, const at::Tensor& x_rd, PairPlan plan, bool keep);
+  /// z_r = sum over the row's experts of weight * expert(x_r); [R, D]. With `keep`, the request can
+  /// be entered in Backward once.
+  at::Tensor Forward(int64_t layer, RequestKey key, const at::Tensor& x_rd, PairPlan plan,
+                     bool keep);
 
   struct RequestGradients {
     at::Tensor dx_rd;
@@ -59,8 +62,8 @@ class ExpertShard {
 
  private:
   struct Saved {
-    at::Tensor x_rd, h_nf;             // After backward h_nf holds dH and
-    at::Tensor dz_rd, scaled_a_nf;     // these are set.
+    at::Tensor x_rd, h_nf;          // After backward h_nf holds dH and
+    at::Tensor dz_rd, scaled_a_nf;  // these are set.
     PairPlan plan;
     bool backward_done = false;
   };
@@ -68,9 +71,9 @@ class ExpertShard {
 
   const ModelConfig& config_;
   const Options options_;
-  ExpertParameters weights_;    // fp32
-  ExpertParameters compute_;    // the same tensors in fp32, copies in bf16
-  ExpertParameters gradients_;  // fp32
+  ExpertParameters weights_;                        // fp32
+  ExpertParameters compute_;                        // the same tensors in fp32, copies in bf16
+  ExpertParameters gradients_;                      // fp32
   std::vector<std::map<RequestKey, Saved>> saved_;  // [layer]
   std::vector<std::vector<int64_t>> load_;
   std::vector<bool> summed_;  // [layer]: gradients_ are not zero

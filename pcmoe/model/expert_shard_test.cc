@@ -160,8 +160,8 @@ TEST_P(ExpertShardTest, SplitRequestsSumToOneWhateverTheOrderOfArrival) {
         pair.row -= static_cast<int32_t>(bounds[i]);
         own.push_back(pair);
       }
-      parts[i].z = shard.Forward(0, {at, 0}, slice(x_, i),
-                                 Plan(own, bounds[i + 1] - bounds[i]), true);
+      parts[i].z =
+          shard.Forward(0, {at, 0}, slice(x_, i), Plan(own, bounds[i + 1] - bounds[i]), true);
     }
     for (const int at : order) {
       const auto i = static_cast<size_t>(at);
@@ -174,8 +174,7 @@ TEST_P(ExpertShardTest, SplitRequestsSumToOneWhateverTheOrderOfArrival) {
     return Outcome{at::cat({parts[0].z, parts[1].z, parts[2].z}),
                    at::cat({parts[0].dx, parts[1].dx, parts[2].dx}),
                    at::cat({parts[0].dweight, parts[1].dweight, parts[2].dweight}),
-                   shard.gradients()[0].gate_up_efd.clone(),
-                   shard.gradients()[0].down_edf.clone()};
+                   shard.gradients()[0].gate_up_efd.clone(), shard.gradients()[0].down_edf.clone()};
   };
   const Outcome in_order = run({0, 1, 2});
   ExpectEqual(in_order, run({2, 0, 1}));
@@ -183,9 +182,7 @@ TEST_P(ExpertShardTest, SplitRequestsSumToOneWhateverTheOrderOfArrival) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, ExpertShardTest, testing::Values(at::kFloat, at::kBFloat16),
-                         [](const auto& one) {
-                           return one.param == at::kFloat ? "f32" : "bf16";
-                         });
+                         [](const auto& one) { return one.param == at::kFloat ? "f32" : "bf16"; });
 
 TEST(ExpertShard, FiniteDifferencesAgree) {
   const ModelConfig config = TinyConfig(4, 3);

@@ -1,5 +1,6 @@
-// pcmoe/model/kernels_table.h: the loops that are compiled once per CPU feature level; see kernels.h.
-// Included by files built with wide instruction sets: plain C types only, nothing inline from outside.
+// pcmoe/model/kernels_table.h: the loops that are compiled once per CPU feature level; see
+// kernels.h. Included by files built with wide instruction sets: plain C types only, nothing inline
+// from outside.
 #pragma once
 
 #include <cstdint>

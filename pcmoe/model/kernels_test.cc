@@ -18,7 +18,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 // Tables this processor can run.
 std::vector<const Table*> Tables() {
   std::vector<const Table*> tables{&BaselineTable()};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&Avx2Table());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    tables.push_back(&Avx2Table());
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq")) {
     tables.push_back(&Avx512Table());
@@ -46,8 +47,8 @@ class LoopsTest : public testing::TestWithParam<Case> {
   void ExpectNear(const at::Tensor& got, const at::Tensor& want, double scale = 1) const {
     const double tolerance = (got.scalar_type() == at::kFloat ? 3e-6 : 5e-3) * scale;
     const at::Tensor difference = (got.to(at::kDouble) - want.to(at::kDouble)).abs();
-    EXPECT_TRUE(at::all(at::le(difference, tolerance * (1 + want.to(at::kDouble).abs())))
-                    .item<bool>())
+    EXPECT_TRUE(
+        at::all(at::le(difference, tolerance * (1 + want.to(at::kDouble).abs()))).item<bool>())
         << "largest difference " << difference.max().item<double>();
   }
 };

@@ -61,9 +61,8 @@ absl::Status LocalExperts::BeginForward(int64_t) {
 
 absl::Status LocalExperts::Dispatch(int64_t layer, int64_t micro_batch, const at::Tensor& h_td,
                                     const Routing& routing) {
-  PCMOE_ASSIGN_OR_RETURN(
-      PairPlan plan,
-      PlanPairs(PairsFor(routing, identity_), h_td.size(0), shard_.ExpertsIn(layer)));
+  PCMOE_ASSIGN_OR_RETURN(PairPlan plan, PlanPairs(PairsFor(routing, identity_), h_td.size(0),
+                                                  shard_.ExpertsIn(layer)));
   outputs_[micro_batch] =
       shard_.Forward(layer, {party_, micro_batch}, h_td, std::move(plan), training_);
   if (training_) routing_[{layer, micro_batch}] = routing;

@@ -1,4 +1,5 @@
-// pcmoe/model/local_experts.h: all experts at home: the centralised run, and the reference for the rest.
+// pcmoe/model/local_experts.h: all experts at home: the centralised run, and the reference for the
+// rest.
 #pragma once
 
 #include <map>

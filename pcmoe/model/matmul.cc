@@ -18,8 +18,8 @@ namespace {
 using amx::kBlock;
 using amx::Matrix;
 
-// Depth and packed values of B at a time: a chunk of B is 1 MiB at most and stays in the second-level
-// cache while the rows of A pass by.
+// Depth and packed values of B at a time: a chunk of B is 1 MiB at most and stays in the
+// second-level cache while the rows of A pass by.
 constexpr int64_t kDepthChunk = 1024;
 constexpr int64_t kPackedValues = 512 * 1024;
 
@@ -70,7 +70,8 @@ Matrix MatrixOf(const at::Tensor& x) {
 
 // The part of a matrix that begins at (row, column) of A or B as they are multiplied.
 Matrix From(Matrix x, bool transposed, int64_t row, int64_t column) {
-  return {transposed ? x.data + column * x.stride + row : x.data + row * x.stride + column, x.stride};
+  return {transposed ? x.data + column * x.stride + row : x.data + row * x.stride + column,
+          x.stride};
 }
 
 void PackPanels(const Product& p, uint16_t* panels) {
@@ -81,7 +82,7 @@ void PackPanels(const Product& p, uint16_t* panels) {
       const int64_t first = panel * kBlock;
       const int64_t columns = std::min(kBlock, p.n - first);
       (p.b_transposed ? amx::PackTransposedPanel : amx::PackPanel)(p.b, first, columns, p.k,
-                                                                  panels + panel * size);
+                                                                   panels + panel * size);
     }
   });
 }
@@ -108,7 +109,8 @@ void MultiplyPanels(const Product& p, const uint16_t* panels, const amx::Output&
   });
 }
 
-// Runs the product in chunks; `output` as for the whole. A depth of several chunks needs output.sum.
+// Runs the product in chunks; `output` as for the whole. A depth of several chunks needs
+// output.sum.
 void Run(const Product& p, const amx::Output& output) {
   for (int64_t depth = 0; depth < p.k; depth += kDepthChunk) {
     const int64_t k = std::min(kDepthChunk, p.k - depth);
@@ -157,8 +159,12 @@ void MatmulTransposed(const at::Tensor& a_mk, const at::Tensor& w_nk, at::Tensor
     at::mm_out(out_mn, a_mk, w_nk.t());
     return;
   }
-  RunInto({.a = MatrixOf(a_mk), .b = MatrixOf(w_nk), .b_transposed = true, .m = a_mk.size(0),
-           .n = w_nk.size(0), .k = a_mk.size(1)},
+  RunInto({.a = MatrixOf(a_mk),
+           .b = MatrixOf(w_nk),
+           .b_transposed = true,
+           .m = a_mk.size(0),
+           .n = w_nk.size(0),
+           .k = a_mk.size(1)},
           out_mn);
 }
 
@@ -167,7 +173,10 @@ void Matmul(const at::Tensor& a_mk, const at::Tensor& w_kn, at::Tensor& out_mn) 
     at::mm_out(out_mn, a_mk, w_kn);
     return;
   }
-  RunInto({.a = MatrixOf(a_mk), .b = MatrixOf(w_kn), .m = a_mk.size(0), .n = w_kn.size(1),
+  RunInto({.a = MatrixOf(a_mk),
+           .b = MatrixOf(w_kn),
+           .m = a_mk.size(0),
+           .n = w_kn.size(1),
            .k = a_mk.size(1)},
           out_mn);
 }
@@ -181,9 +190,14 @@ void AddTransposedMatmul(const at::Tensor& a_km, const at::Tensor& b_kn, at::Ten
     gradient_mn.add_(at::mm(a_km.t(), b_kn));
     return;
   }
-  Run({.a = MatrixOf(a_km), .b = MatrixOf(b_kn), .a_transposed = true, .m = a_km.size(1),
-       .n = b_kn.size(1), .k = a_km.size(0)},
-      {.sum = gradient_mn.mutable_data_ptr<float>(), .add = true,
+  Run({.a = MatrixOf(a_km),
+       .b = MatrixOf(b_kn),
+       .a_transposed = true,
+       .m = a_km.size(1),
+       .n = b_kn.size(1),
+       .k = a_km.size(0)},
+      {.sum = gradient_mn.mutable_data_ptr<float>(),
+       .add = true,
        .sum_stride = gradient_mn.stride(0)});
 }
 

@@ -1,5 +1,5 @@
-// pcmoe/model/matmul_test.cc: the three products against LibTorch in double, at sizes that fill tiles,
-// leave rests, and need several chunks; and what they promise about order.
+// pcmoe/model/matmul_test.cc: the three products against LibTorch in double, at sizes that fill
+// tiles, leave rests, and need several chunks; and what they promise about order.
 #include "pcmoe/model/matmul.h"
 
 #include <ATen/ATen.h>

@@ -17,8 +17,8 @@ struct RouterState {
   Routing routing;
 };
 
-/// Softmax over all experts in fp32, the K largest (ties to the lower id), largest first; weights are
-/// divided by their sum when the config says norm_topk_prob. `logits_te` any float dtype.
+/// Softmax over all experts in fp32, the K largest (ties to the lower id), largest first; weights
+/// are divided by their sum when the config says norm_topk_prob. `logits_te` any float dtype.
 RouterState Route(const ModelConfig& config, const at::Tensor& logits_te);
 
 /// transformers' load_balancing_loss_func over all layers and tokens of a step:
@@ -26,7 +26,8 @@ RouterState Route(const ModelConfig& config, const at::Tensor& logits_te);
 class BalanceLoss {
  public:
   explicit BalanceLoss(int64_t experts)
-      : chosen_e_(static_cast<size_t>(experts), 0), probability_e_(static_cast<size_t>(experts), 0) {}
+      : chosen_e_(static_cast<size_t>(experts), 0),
+        probability_e_(static_cast<size_t>(experts), 0) {}
   void Add(const RouterState& state);
   /// K when the load is perfectly even; 0 before anything was added.
   double Value() const;
@@ -40,7 +41,8 @@ class BalanceLoss {
   int64_t tokens_ = 0;  // summed over layers
 };
 
-/// dL/dlogits (float [T, E]) from dL/dweights and dL/dprobabilities (one row, added for every token).
+/// dL/dlogits (float [T, E]) from dL/dweights and dL/dprobabilities (one row, added for every
+/// token).
 at::Tensor RouteBackward(const ModelConfig& config, const RouterState& state,
                          const at::Tensor& dweights_tk, const std::vector<float>& dprobability_e);
 

@@ -21,7 +21,8 @@ void AdamW::set_step(int64_t step) {
   for (at::Tensor& tensor : step_tensors_) tensor.fill_(static_cast<double>(step));
 }
 
-void AdamW::StepGroup(bool decay, double learning_rate, const std::optional<at::Tensor>& inverse_scale) {
+void AdamW::StepGroup(bool decay, double learning_rate,
+                      const std::optional<at::Tensor>& inverse_scale) {
   std::vector<at::Tensor> weights, gradients, first, second, steps;
   for (size_t i = 0; i < trainables_.size(); ++i) {
     if (trainables_[i].decay != decay) continue;

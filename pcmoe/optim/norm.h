@@ -5,8 +5,8 @@
 
 namespace pcmoe::optim {
 
-/// Sum of the squares of a dense fp32 tensor, in double; infinite or NaN exactly when an element is.
-/// Repeatable: the order of the sum is fixed, whatever the number of threads.
+/// Sum of the squares of a dense fp32 tensor, in double; infinite or NaN exactly when an element
+/// is. Repeatable: the order of the sum is fixed, whatever the number of threads.
 double SumOfSquares(const at::Tensor& x);
 
 /// torch.nn.utils.clip_grad_norm_'s factor: min(1, max_norm / (norm + 1e-6)); 1 when max_norm is 0

@@ -12,8 +12,9 @@ absl::StatusOr<SchedulerType> ParseSchedulerType(std::string_view name) {
   if (name == "constant") return SchedulerType::kConstant;
   if (name == "linear") return SchedulerType::kLinear;
   if (name == "cosine") return SchedulerType::kCosine;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "lr_scheduler_type is \"", std::string(name), "\"; write \"constant\", \"linear\" or \"cosine\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("lr_scheduler_type is \"", std::string(name),
+                   "\"; write \"constant\", \"linear\" or \"cosine\""));
 }
 
 double LearningRateFactor(SchedulerType type, int64_t step, int64_t warmup_steps,

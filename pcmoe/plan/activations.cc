@@ -1,7 +1,7 @@
-// pcmoe/plan/activations.cc: what a step keeps at its fullest moments, tensor by tensor, as the layer-major
-// step makes them (model/backbone.cc, model/block.cc, model/expert_shard.cc, exchange/rows).
-// Shape legend: T tokens of a micro-batch, M micro-batches, D hidden width, F expert width, N (token,
-// expert) pairs of a micro-batch, L layers.
+// pcmoe/plan/activations.cc: what a step keeps at its fullest moments, tensor by tensor, as the
+// layer-major step makes them (model/backbone.cc, model/block.cc, model/expert_shard.cc,
+// exchange/rows). Shape legend: T tokens of a micro-batch, M micro-batches, D hidden width, F
+// expert width, N (token, expert) pairs of a micro-batch, L layers.
 #include <algorithm>
 
 #include "pcmoe/plan/plan.h"
@@ -13,17 +13,18 @@ constexpr double kLossChunk = 1024;  // model::Backbone::Options::loss_chunk
 
 // Bytes of one micro-batch in one layer.
 struct Parts {
-  double row = 0;            // a [T, D] tensor of the compute dtype
-  double block = 0;          // model::BlockState without x
-  double routing = 0;        // experts_tk and weights_tk, which outlive the block's state
-  double plan = 0;           // model::PairPlan of N pairs
-  double hidden = 0;         // [N, 2F], kept for backward
-  double activated = 0;      // [N, F]
-  double pair_rows = 0;      // [N, D]
+  double row = 0;             // a [T, D] tensor of the compute dtype
+  double block = 0;           // model::BlockState without x
+  double routing = 0;         // experts_tk and weights_tk, which outlive the block's state
+  double plan = 0;            // model::PairPlan of N pairs
+  double hidden = 0;          // [N, 2F], kept for backward
+  double activated = 0;       // [N, F]
+  double pair_rows = 0;       // [N, D]
   double block_backward = 0;  // temporaries of one micro-batch
 };
 
-Parts PartsOf(const model::ModelConfig& config, const Recipe& recipe, int64_t parties, bool sparse) {
+Parts PartsOf(const model::ModelConfig& config, const Recipe& recipe, int64_t parties,
+              bool sparse) {
   const auto b = static_cast<double>(recipe.compute_bytes());
   const auto t = static_cast<double>(recipe.tokens());
   const auto h = static_cast<double>(config.QueryWidth());
@@ -32,7 +33,7 @@ Parts PartsOf(const model::ModelConfig& config, const Recipe& recipe, int64_t pa
   const auto e = static_cast<double>(config.num_experts);
   Parts parts;
   parts.row = t * static_cast<double>(config.hidden_size) * b;
-  double attention = t * b * ((h + 2 * g) + (h + g) + h) +      // q|k|v, rotated q|k, output
+  double attention = t * b * ((h + 2 * g) + (h + g) + h) +           // q|k|v, rotated q|k, output
                      4 * t * static_cast<double>(config.num_heads);  // log-sum-exp
   if (config.num_heads != config.num_kv_heads) attention += 2 * t * h * b;  // k and v repeated
   if (config.clip_qkv > 0) attention += t * g * b;
@@ -81,8 +82,8 @@ double ActivationBytes(const model::ModelConfig& config, const Recipe& recipe, i
     top = parts;
     const double kept = Kept(parts, recipe);
     const double whole = parts.row + parts.block + parts.routing;
-    // The layer's forward ends: the whole state of every micro-batch, and the next layer's x; the last
-    // micro-batch has an expert's products too.
+    // The layer's forward ends: the whole state of every micro-batch, and the next layer's x; the
+    // last micro-batch has an expert's products too.
     moment(below + m * (whole + parts.plan + (recipe.recompute ? 0 : parts.hidden) + parts.row) +
            parts.hidden + parts.activated + 2 * parts.pair_rows);
     const double grown = recipe.recompute ? parts.hidden + parts.activated : parts.activated;
@@ -92,8 +93,8 @@ double ActivationBytes(const model::ModelConfig& config, const Recipe& recipe, i
     // The last segment's backward: its own state is there in whole, the others' are gone.
     const double ended = parts.hidden + parts.activated + parts.plan + parts.row;
     moment(below + m * (ended + 2 * parts.row) + whole + parts.block_backward);
-    // Weight gradients: x and dz of every pair gathered, all micro-batches (and parties) at once. Peers that
-    // are ahead have gone through the next layer's experts by then.
+    // Weight gradients: x and dz of every pair gathered, all micro-batches (and parties) at once.
+    // Peers that are ahead have gone through the next layer's experts by then.
     const double ahead = grown * static_cast<double>(parties - 1) / static_cast<double>(parties);
     if (sparse) moment(below + m * (ended + 2 * parts.row + 2 * parts.pair_rows + ahead));
     below += m * kept;

@@ -16,9 +16,8 @@ double WithoutCopy(const model::ModelConfig& config) {
     norms += layers * 2 * static_cast<double>(config.head_dim);
   }
   // A tied head is the embedding's copy.
-  const double embedding = config.tie_word_embeddings
-                               ? 0
-                               : static_cast<double>(config.vocab_size * config.hidden_size);
+  const double embedding =
+      config.tie_word_embeddings ? 0 : static_cast<double>(config.vocab_size * config.hidden_size);
   return norms + embedding;
 }
 
@@ -47,7 +46,8 @@ Memory PredictMemory(const model::ModelConfig& config, const Recipe& recipe, int
         std::count(config.sparse_layers.begin(), config.sparse_layers.end(), true));
     const double rows = PredictTraffic(config, recipe, parties).remote_owners *
                         static_cast<double>(recipe.tokens() * recipe.micro_batches);
-    memory.messages = recipe.imbalance * sparse * rows * static_cast<double>(config.hidden_size * recipe.compute_bytes());
+    memory.messages = recipe.imbalance * sparse * rows *
+                      static_cast<double>(config.hidden_size * recipe.compute_bytes());
   }
   return memory;
 }

@@ -1,4 +1,5 @@
-// pcmoe/plan/plan_test.cc: the predictions against counts by hand, and against what must always hold.
+// pcmoe/plan/plan_test.cc: the predictions against counts by hand, and against what must always
+// hold.
 #include "pcmoe/plan/plan.h"
 
 #include <array>
@@ -14,7 +15,8 @@ model::ModelConfig Olmoe() {
   auto config = model::ParseConfig(R"({"model_type": "olmoe", "vocab_size": 50304,
     "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 16,
     "num_key_value_heads": 16, "num_experts": 64, "num_experts_per_tok": 8,
-    "intermediate_size": 1024, "max_position_embeddings": 4096})", "test");
+    "intermediate_size": 1024, "max_position_embeddings": 4096})",
+                                   "test");
   EXPECT_TRUE(config.ok()) << config.status();
   return *config;
 }

@@ -28,9 +28,7 @@ absl::Status Remove(const fs::path& path) {
 Checkpoints::Checkpoints(fs::path folder, std::string federation, int64_t total_limit)
     : folder_(std::move(folder)), federation_(std::move(federation)), total_limit_(total_limit) {}
 
-fs::path Checkpoints::FolderOf(int64_t step) const {
-  return folder_ / absl::StrCat(kPrefix, step);
-}
+fs::path Checkpoints::FolderOf(int64_t step) const { return folder_ / absl::StrCat(kPrefix, step); }
 
 absl::Status Checkpoints::Open() {
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(folder_, 0700));
@@ -43,8 +41,9 @@ absl::Status Checkpoints::Open() {
   for (const int64_t step : Steps()) {
     PCMOE_ASSIGN_OR_RETURN(const TrainerState state, ReadState(step));
     if (state.federation == federation_) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        FolderOf(step).string(), " belongs to another federation or run; choose another output_dir"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(FolderOf(step).string(),
+                     " belongs to another federation or run; choose another output_dir"));
   }
   return absl::OkStatus();
 }

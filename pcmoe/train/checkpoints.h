@@ -1,4 +1,5 @@
-// pcmoe/train/checkpoints.h: the folders checkpoint-<step> of one party: written whole or not at all.
+// pcmoe/train/checkpoints.h: the folders checkpoint-<step> of one party: written whole or not at
+// all.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +14,9 @@ namespace pcmoe::train {
 
 /// What a checkpoint keeps besides tensors.
 struct TrainerState {
-  int64_t global_step = 0;               ///< Committed optimizer steps.
-  std::vector<data::Cursor> cursors;     ///< Of each data source.
-  std::string federation;                ///< As read: hex digest of the manifest; "" for a central run.
+  int64_t global_step = 0;            ///< Committed optimizer steps.
+  std::vector<data::Cursor> cursors;  ///< Of each data source.
+  std::string federation;  ///< As read: hex digest of the manifest; "" for a central run.
 };
 
 /// A party's output_dir. One process at a time.

@@ -58,7 +58,8 @@ absl::StatusOr<std::vector<Begin>> BeginAll(Session& session, const Begin& own) 
     const Begin& begin = all[static_cast<size_t>(peer)];
     const bool sane = begin.micro_batches >= 0 && begin.micro_batches <= kMaxMicroBatches &&
                       begin.loss_tokens >= 0 && begin.loss_tokens < (int64_t{1} << 40);
-    if (!sane) return session.FailureStatus({peer, AbortReason::kBadMessage}, "an impossible begin");
+    if (!sane)
+      return session.FailureStatus({peer, AbortReason::kBadMessage}, "an impossible begin");
   }
   return all;
 }
@@ -69,13 +70,13 @@ std::vector<int64_t> MicroBatchesOf(const std::vector<Begin>& begins) {
   return counts;
 }
 
-// Prepare and commit: everybody tells everybody; the step is committed where all votes are there and all
-// are finite. Who dies between sending its votes leaves some committed and some not; they meet again at a
-// checkpoint that all have (rendezvous.h), so no party goes on from a step that another does not have.
+// Prepare and commit: everybody tells everybody; the step is committed where all votes are there
+// and all are finite. Who dies between sending its votes leaves some committed and some not; they
+// meet again at a checkpoint that all have (rendezvous.h), so no party goes on from a step that
+// another does not have.
 absl::StatusOr<double> VoteAll(Session& session, double sum_of_squares) {
-  PCMOE_ASSIGN_OR_RETURN(
-      const std::vector<Vote> votes,
-      ExchangeAll(session, wire::MessageKind::kVote, Vote{sum_of_squares}));
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<Vote> votes,
+                         ExchangeAll(session, wire::MessageKind::kVote, Vote{sum_of_squares}));
   double total = 0;
   for (int party = 0; party < session.parties(); ++party) {
     const double part = votes[static_cast<size_t>(party)].sum_of_squares;
@@ -89,14 +90,13 @@ absl::StatusOr<double> VoteAll(Session& session, double sum_of_squares) {
 
 }  // namespace
 
-absl::StatusOr<StepReport> RunStep(const StepPlan& plan,
-                                   std::span<const model::MicroBatch> batches, Session& session,
-                                   model::ExpertProvider& experts, PartyModel& model) {
+absl::StatusOr<StepReport> RunStep(const StepPlan& plan, std::span<const model::MicroBatch> batches,
+                                   Session& session, model::ExpertProvider& experts,
+                                   PartyModel& model) {
   Begin own{.micro_batches = static_cast<int64_t>(batches.size()),
             .durable_step = plan.durable_step};
   for (const model::MicroBatch& batch : batches) {
-    own.loss_tokens +=
-        model::CountLossTokens(batch, model.backbone().options().isolate_documents);
+    own.loss_tokens += model::CountLossTokens(batch, model.backbone().options().isolate_documents);
   }
   PCMOE_RETURN_IF_ERROR(session.EnterStep(static_cast<uint64_t>(plan.step), plan.attempt));
   PCMOE_ASSIGN_OR_RETURN(const std::vector<Begin> begins, BeginAll(session, own));
@@ -112,8 +112,8 @@ absl::StatusOr<StepReport> RunStep(const StepPlan& plan,
   const double scale = 1.0 / static_cast<double>(report.federation_tokens);
   const double share = static_cast<double>(own.loss_tokens) * scale;
   PCMOE_RETURN_IF_ERROR(experts.BeginPass(MicroBatchesOf(begins), /*training=*/true));
-  PCMOE_ASSIGN_OR_RETURN(report.own, model.backbone().ForwardBackward(
-                                         batches, experts, scale, plan.balance_coef * share));
+  PCMOE_ASSIGN_OR_RETURN(report.own, model.backbone().ForwardBackward(batches, experts, scale,
+                                                                      plan.balance_coef * share));
   PCMOE_RETURN_IF_ERROR(experts.FinishPass());
 
   // A party without tokens in this step (no data, or not its turn) leaves its backbone alone.
@@ -132,8 +132,8 @@ absl::StatusOr<std::vector<model::PassResult>> RunEvaluation(
     Session& session, model::ExpertProvider& experts, PartyModel& model) {
   Begin own;
   for (const auto& set : batches_by_set) own.micro_batches += static_cast<int64_t>(set.size());
-  PCMOE_RETURN_IF_ERROR(session.EnterStep(static_cast<uint64_t>(step), attempt,
-                                          Session::Phase::kEvaluation));
+  PCMOE_RETURN_IF_ERROR(
+      session.EnterStep(static_cast<uint64_t>(step), attempt, Session::Phase::kEvaluation));
   PCMOE_ASSIGN_OR_RETURN(const std::vector<Begin> begins, BeginAll(session, own));
   PCMOE_RETURN_IF_ERROR(experts.BeginPass(MicroBatchesOf(begins), /*training=*/false));
   std::vector<model::PassResult> results;

@@ -30,7 +30,8 @@ PartyModel::PartyModel(const model::ModelConfig& config, const RunConfig& run,
   const at::ScalarType dtype = run.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   backbone_ = std::make_unique<model::Backbone>(
       config_, model::EmptyBackbone(config_),
-      model::Backbone::Options{.compute_dtype = dtype, .recompute = run.gradient_checkpointing,
+      model::Backbone::Options{.compute_dtype = dtype,
+                               .recompute = run.gradient_checkpointing,
                                .isolate_documents = run.isolate_documents});
   shard_ = std::make_unique<model::ExpertShard>(
       config_, model::EmptyExperts(config_, owned_),
@@ -46,8 +47,10 @@ absl::StatusOr<std::unique_ptr<PartyModel>> PartyModel::Create(
 }
 
 void PartyModel::MakeOptimizers() {
-  const optim::AdamWOptions options{.beta1 = run_.adam_beta1, .beta2 = run_.adam_beta2,
-                                    .eps = run_.adam_epsilon, .weight_decay = run_.weight_decay};
+  const optim::AdamWOptions options{.beta1 = run_.adam_beta1,
+                                    .beta2 = run_.adam_beta2,
+                                    .eps = run_.adam_epsilon,
+                                    .weight_decay = run_.weight_decay};
   const auto weights = model::NamedBackbone(config_, backbone_->weights());
   const auto gradients = model::NamedBackbone(config_, backbone_->gradients());
   std::vector<optim::Trainable> backbone;

@@ -1,4 +1,5 @@
-// pcmoe/train/party_model.h: what one party trains: its backbone, its experts, and their optimizers.
+// pcmoe/train/party_model.h: what one party trains: its backbone, its experts, and their
+// optimizers.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +15,9 @@ namespace pcmoe::train {
 /// Weights, gradients and optimizer state of one party. One thread.
 class PartyModel {
  public:
-  /// Starts from the checkpoint in config.model_name_or_path if there is one, else from `config.seed`;
-  /// the same start for every party, since an expert's values depend on the seed and its name only.
+  /// Starts from the checkpoint in config.model_name_or_path if there is one, else from
+  /// `config.seed`; the same start for every party, since an expert's values depend on the seed and
+  /// its name only.
   static absl::StatusOr<std::unique_ptr<PartyModel>> Create(const model::ModelConfig& model_config,
                                                             const RunConfig& config,
                                                             const model::ExpertSelection& owned);
@@ -27,8 +29,8 @@ class PartyModel {
   model::ExpertShard& shard() { return *shard_; }
   const model::ModelConfig& config() const { return config_; }
 
-  /// Sum of squares of the gradients here: experts, and backbone when `with_backbone`. Not finite when a
-  /// gradient is not.
+  /// Sum of squares of the gradients here: experts, and backbone when `with_backbone`. Not finite
+  /// when a gradient is not.
   double GradientSumOfSquares(bool with_backbone) const;
 
   /// One optimizer step of every unit here; `gradient_scale` is the global clip.

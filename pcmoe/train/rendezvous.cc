@@ -56,8 +56,7 @@ class Table {
   }
   void Greet(int peer) {
     if (peer == session_.self() || !session_.IsUp(peer)) return;
-    const absl::Status ignored =
-        session_.Send(peer, wire::MessageKind::kHello, 0, 0, Encode(own_));
+    const absl::Status ignored = session_.Send(peer, wire::MessageKind::kHello, 0, 0, Encode(own_));
   }
   // Takes what peers said; a newer attempt is joined.
   void Listen() {

@@ -1,5 +1,5 @@
-// pcmoe/train/rendezvous.h: how parties find each other, at the start and after a failure, and agree on
-// the step to go on from.
+// pcmoe/train/rendezvous.h: how parties find each other, at the start and after a failure, and
+// agree on the step to go on from.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,13 @@ struct Standing {
 
 /// Where everybody goes on.
 struct Meeting {
-  int64_t step = 0;       ///< The newest step that every party has; 0: the start.
-  uint32_t attempt = 0;   ///< Carried by every message until the next meeting.
+  int64_t step = 0;      ///< The newest step that every party has; 0: the start.
+  uint32_t attempt = 0;  ///< Carried by every message until the next meeting.
 };
 
-/// Waits until all parties are connected and have said hello for the same attempt (which is larger than
-/// every attempt before). DEADLINE_EXCEEDED naming who is missing and why; CANCELLED when interrupted.
-/// `say` gets a line for the operator, now and then.
+/// Waits until all parties are connected and have said hello for the same attempt (which is larger
+/// than every attempt before). DEADLINE_EXCEEDED naming who is missing and why; CANCELLED when
+/// interrupted. `say` gets a line for the operator, now and then.
 absl::StatusOr<Meeting> Meet(exchange::Session& session, const Standing& standing,
                              absl::Duration timeout, const std::function<bool()>& interrupted,
                              const std::function<void(const std::string&)>& say);

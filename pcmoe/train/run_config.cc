@@ -157,15 +157,15 @@ absl::Status Apply(const toml::table& root, RunConfig& config) {
     const std::string table(table_key.str());
     const toml::table* entries = table_node.as_table();
     if (entries == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("\"", table, "\" stands outside of a [table]",
-                                                     Suggestion("", table)));
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", table, "\" stands outside of a [table]", Suggestion("", table)));
     }
     const bool known = std::any_of(Fields().begin(), Fields().end(),
                                    [&](const Field& field) { return field.table == table; });
     if (!known) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "there is no table [", table,
-          "]; the tables are [model] [data] [training] [federation] [border] [run]"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("there is no table [", table,
+                       "]; the tables are [model] [data] [training] [federation] [border] [run]"));
     }
     for (const auto& [key_node, node] : *entries) {
       const std::string key(key_node.str());
@@ -257,7 +257,8 @@ absl::Status RunConfig::Validate() const {
   const auto bad = [](absl::string_view what) { return absl::InvalidArgumentError(what); };
   PCMOE_RETURN_IF_ERROR(optim::ParseSchedulerType(lr_scheduler_type).status());
   if (model_name_or_path.empty()) return bad("[model] model_name_or_path is missing");
-  if (!(learning_rate > 0 && learning_rate < 1e3)) return bad("[training] learning_rate must be positive");
+  if (!(learning_rate > 0 && learning_rate < 1e3))
+    return bad("[training] learning_rate must be positive");
   if (max_steps < 1) return bad("[training] max_steps must be at least 1");
   if (warmup_steps < 0) return bad("[training] warmup_steps must not be negative");
   if (!(weight_decay >= 0)) return bad("[training] weight_decay must not be negative");
@@ -273,14 +274,18 @@ absl::Status RunConfig::Validate() const {
     return bad("[training] precision must be \"fp32\" or \"bf16\"");
   }
   if (save_steps < 0 || eval_steps < 0 || logging_steps < 1) {
-    return bad("[training] save_steps and eval_steps must not be negative, logging_steps at least 1");
+    return bad(
+        "[training] save_steps and eval_steps must not be negative, logging_steps at least 1");
   }
   if (seed < 0) return bad("[training] seed must not be negative");
   if (per_device_train_batch_size < 1 || gradient_accumulation_steps < 1 ||
       gradient_accumulation_steps > 4096) {
-    return bad("[training] per_device_train_batch_size and gradient_accumulation_steps must be at least 1");
+    return bad(
+        "[training] per_device_train_batch_size and gradient_accumulation_steps must be at least "
+        "1");
   }
-  if (num_threads < 1 || num_threads > 1024) return bad("[training] num_threads must be from 1 to 1024");
+  if (num_threads < 1 || num_threads > 1024)
+    return bad("[training] num_threads must be from 1 to 1024");
   if (save_total_limit < 1) return bad("[training] save_total_limit must be at least 1");
   if (exchange != "rows") return bad("[federation] exchange must be \"rows\"");
   if (schedule != "synchronous" && schedule != "round_robin") {
@@ -321,8 +326,7 @@ absl::StatusOr<RunConfig> LoadRunConfig(const std::filesystem::path& path,
     if (!file.empty()) file = (folder / file).lexically_normal().string();
   };
   if (config.identity != "none") resolve(config.identity);
-  for (std::string* file : {&config.model_name_or_path, &config.tokenizer,
-                            &config.output_dir}) {
+  for (std::string* file : {&config.model_name_or_path, &config.tokenizer, &config.output_dir}) {
     resolve(*file);
   }
   if (config.placement != "round_robin") resolve(config.placement);
@@ -359,9 +363,10 @@ absl::Status ApplySharedTraining(const std::map<std::string, std::string>& share
     }
     const bool set_here = std::find(set_keys.begin(), set_keys.end(), key) != set_keys.end();
     if (set_here && TextOf(*field, config) != value) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "[training] ", key, " is ", TextOf(*field, config), " here, but the signed manifest says ",
-          value, "; remove the line, or provision a new manifest"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("[training] ", key, " is ", TextOf(*field, config),
+                       " here, but the signed manifest says ", value,
+                       "; remove the line, or provision a new manifest"));
     }
     PCMOE_RETURN_IF_ERROR(SetFromText(*field, value, config));
   }
@@ -382,10 +387,12 @@ std::string ToToml(const RunConfig& config, const std::vector<std::string>& tabl
       } else if (const auto* list =
                      std::get_if<std::vector<std::string> RunConfig::*>(&field.target)) {
         if ((config.*(*list)).empty()) continue;
-        value = absl::StrCat("[", absl::StrJoin(config.*(*list), ", ",
-                                                [](std::string* out, const std::string& item) {
-                                                  out->append(Quoted(item));
-                                                }), "]");
+        value = absl::StrCat("[",
+                             absl::StrJoin(config.*(*list), ", ",
+                                           [](std::string* out, const std::string& item) {
+                                             out->append(Quoted(item));
+                                           }),
+                             "]");
       }
       absl::StrAppend(&text, field.key, " = ", value, "\n");
     }

@@ -32,16 +32,16 @@ struct RunConfig {
   double max_grad_norm = 1.0;
   double router_aux_loss_coef = -1;  ///< Negative: the model config's, if it outputs router logits.
   int64_t sequence_length = 256;
-  std::string precision = "fp32";    ///< "fp32" or "bf16" (compute; weights stay fp32)
+  std::string precision = "fp32";  ///< "fp32" or "bf16" (compute; weights stay fp32)
   bool isolate_documents = false;
-  int64_t save_steps = 0;            ///< 0: only at the end.
-  int64_t eval_steps = 0;            ///< 0: only at the end.
-  int64_t seed = 0;                  ///< Initial weights; and, with the party, the order of data.
+  int64_t save_steps = 0;  ///< 0: only at the end.
+  int64_t eval_steps = 0;  ///< 0: only at the end.
+  int64_t seed = 0;        ///< Initial weights; and, with the party, the order of data.
   // [training]: each party's own
   int64_t per_device_train_batch_size = 4;
   int64_t gradient_accumulation_steps = 1;
-  int64_t data_seed = -1;            ///< Negative: from `seed` and the party's place.
-  int64_t data_stream = -1;          ///< Whose order of data; negative: this party's place. For sim's runs.
+  int64_t data_seed = -1;    ///< Negative: from `seed` and the party's place.
+  int64_t data_stream = -1;  ///< Whose order of data; negative: this party's place. For sim's runs.
   bool gradient_checkpointing = false;  ///< Recompute in backward.
   int64_t num_threads = 1;
   int64_t logging_steps = 1;
@@ -49,14 +49,15 @@ struct RunConfig {
   // [federation]: read by provision and sim
   std::string exchange = "rows";
   std::string schedule = "synchronous";
-  std::string placement = "round_robin";  ///< Or a JSON file: a list, or one list a layer, of party names.
+  std::string placement =
+      "round_robin";  ///< Or a JSON file: a list, or one list a layer, of party names.
   // [border]
   bool allow_readable_rows = false;
-  std::vector<std::string> forbid;   ///< "receiver:kind" or "*:kind" that may never leave.
+  std::vector<std::string> forbid;  ///< "receiver:kind" or "*:kind" that may never leave.
   // [run]
   /// This party's folder, as provisioned; "none": a run of one party without a federation.
   std::string identity = ".";
-  std::string listen;                ///< Address to listen on; empty: every one. Port: the manifest's.
+  std::string listen;  ///< Address to listen on; empty: every one. Port: the manifest's.
   std::string output_dir = "out";
   std::string on_peer_loss = "wait";  ///< "wait" for its return, or "stop".
   double peer_timeout_s = 60;
@@ -71,13 +72,13 @@ struct RunConfig {
 /// Names of the [training] keys that all parties must share.
 const std::vector<std::string>& SharedTrainingKeys();
 
-/// Reads `path`, then `overrides` ("table.key=value"). INVALID_ARGUMENT names the key, its place and
-/// what is near to an unknown one.
+/// Reads `path`, then `overrides` ("table.key=value"). INVALID_ARGUMENT names the key, its place
+/// and what is near to an unknown one.
 absl::StatusOr<RunConfig> LoadRunConfig(const std::filesystem::path& path,
                                         const std::vector<std::string>& overrides);
 
-/// The shared settings as text, for a manifest; and back into `config`. A shared key that the party's
-/// own file sets to something else than the manifest is an error.
+/// The shared settings as text, for a manifest; and back into `config`. A shared key that the
+/// party's own file sets to something else than the manifest is an error.
 std::map<std::string, std::string> SharedTraining(const RunConfig& config);
 absl::Status ApplySharedTraining(const std::map<std::string, std::string>& shared,
                                  const std::vector<std::string>& set_keys, RunConfig& config);
@@ -85,8 +86,8 @@ absl::Status ApplySharedTraining(const std::map<std::string, std::string>& share
 /// The [training] keys that a file sets (for ApplySharedTraining).
 absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path);
 
-/// The config as TOML text, for the files that provision and sim write. The keys that all parties share
-/// are left to the manifest unless `with_shared` (a run without a federation has none).
+/// The config as TOML text, for the files that provision and sim write. The keys that all parties
+/// share are left to the manifest unless `with_shared` (a run without a federation has none).
 std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables,
                    bool with_shared = false);
 

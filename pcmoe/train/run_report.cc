@@ -39,8 +39,11 @@ absl::StatusOr<RunReport> RunReport::Create(const std::filesystem::path& output_
 }
 
 RunReport::RunReport(RunReport&& other) noexcept
-    : output_dir_(std::move(other.output_dir_)), file_(std::exchange(other.file_, nullptr)),
-      max_steps_(other.max_steps_), logging_steps_(other.logging_steps_), print_(other.print_) {}
+    : output_dir_(std::move(other.output_dir_)),
+      file_(std::exchange(other.file_, nullptr)),
+      max_steps_(other.max_steps_),
+      logging_steps_(other.logging_steps_),
+      print_(other.print_) {}
 
 RunReport::~RunReport() {
   if (file_ != nullptr) std::fclose(file_);
@@ -81,10 +84,9 @@ void RunReport::Step(const StepRecord& record) {
       seconds_ > 0 ? tokens_ / seconds_ : 0.0,
       Duration(step_s * static_cast<double>(max_steps_ - record.step)),
       static_cast<double>(record.sent_bytes) / 1e6,
-      record.slowest_party.empty()
-          ? ""
-          : absl::StrFormat(" | waited %.2fs for %s", record.slowest_wait_s,
-                            record.slowest_party)));
+      record.slowest_party.empty() ? ""
+                                   : absl::StrFormat(" | waited %.2fs for %s",
+                                                     record.slowest_wait_s, record.slowest_party)));
 }
 
 void RunReport::Evaluation(int64_t step, const std::string& name, double loss, int64_t tokens) {

@@ -1,4 +1,5 @@
-// pcmoe/train/run_report.h: what a run tells people: a line on stderr, JSON lines in a file, a summary.
+// pcmoe/train/run_report.h: what a run tells people: a line on stderr, JSON lines in a file, a
+// summary.
 #pragma once
 
 #include <cstdio>
@@ -14,11 +15,11 @@ namespace pcmoe::train {
 /// One committed step, for the log. Names in the file are transformers'.
 struct StepRecord {
   int64_t step = 0;
-  double loss = 0;            ///< Mean cross entropy of this party's own tokens; 0 without tokens.
+  double loss = 0;  ///< Mean cross entropy of this party's own tokens; 0 without tokens.
   double grad_norm = 0;
   double learning_rate = 0;
   double aux_loss = 0;
-  int64_t tokens = 0;         ///< This party's loss tokens.
+  int64_t tokens = 0;  ///< This party's loss tokens.
   int64_t federation_tokens = 0;
   double step_s = 0;
   uint64_t sent_bytes = 0;    ///< In this step.
@@ -28,12 +29,13 @@ struct StepRecord {
   std::vector<int64_t> load;  ///< Choices per expert, this party's tokens, summed over layers.
 };
 
-/// Writes OUTPUT_DIR/metrics.jsonl (appending) and OUTPUT_DIR/result.json. No text, no token, no tensor.
+/// Writes OUTPUT_DIR/metrics.jsonl (appending) and OUTPUT_DIR/result.json. No text, no token, no
+/// tensor.
 class RunReport {
  public:
   /// `print` puts a line a step on stderr.
-  static absl::StatusOr<RunReport> Create(const std::filesystem::path& output_dir, int64_t max_steps,
-                                          int64_t logging_steps, bool print);
+  static absl::StatusOr<RunReport> Create(const std::filesystem::path& output_dir,
+                                          int64_t max_steps, int64_t logging_steps, bool print);
   RunReport(RunReport&& other) noexcept;
   ~RunReport();
 

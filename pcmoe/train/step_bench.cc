@@ -1,11 +1,12 @@
-// pcmoe/train/step_bench.cc: pcmoe_step_bench, whole central training steps on random tokens (forward,
-// backward, clip, fused AdamW, refresh); prints tokens/s as one JSON line. bench/figures/hf_*.py run it.
+// pcmoe/train/step_bench.cc: pcmoe_step_bench, whole central training steps on random tokens
+// (forward, backward, clip, fused AdamW, refresh); prints tokens/s as one JSON line.
+// bench/figures/hf_*.py run it.
 #include <ATen/Parallel.h>
 #include <ATen/ops/randint.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "pcmoe/model/kernels.h"
@@ -97,7 +98,8 @@ int main(int argc, char** argv) {
   app.add_option("--config", arguments.config, "config.json of the model")->required();
   app.add_option("--precision", arguments.precision, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
-  app.add_option("--sequences", arguments.sequences, "sequences a step")->check(CLI::Range(1, 4096));
+  app.add_option("--sequences", arguments.sequences, "sequences a step")
+      ->check(CLI::Range(1, 4096));
   app.add_option("--length", arguments.length, "tokens of a sequence")->check(CLI::Range(2, 65536));
   app.add_option("--micro-batches", arguments.micro_batches)->check(CLI::Range(1, 4096));
   app.add_option("--steps", arguments.steps, "steps that are timed")->check(CLI::Range(1, 100000));

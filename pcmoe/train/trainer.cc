@@ -82,9 +82,9 @@ std::vector<model::MicroBatch> Trainer::NextBatches() {
     const int64_t wanted = config.per_device_train_batch_size * config.gradient_accumulation_steps;
     const std::vector<const data::Sequence*> sequences = source.Next(wanted);
     for (int64_t m = 0; m < config.gradient_accumulation_steps; ++m) {
-      batches.push_back(ToMicroBatch(std::span(sequences).subspan(
-          static_cast<size_t>(m * config.per_device_train_batch_size),
-          static_cast<size_t>(config.per_device_train_batch_size))));
+      batches.push_back(ToMicroBatch(
+          std::span(sequences).subspan(static_cast<size_t>(m * config.per_device_train_batch_size),
+                                       static_cast<size_t>(config.per_device_train_batch_size))));
     }
   }
   return batches;
@@ -97,18 +97,18 @@ bool Trainer::CompleteOnDisk() const {
 
 // A party that was started again after its run had ended stays a while for others that may need it.
 absl::Duration Trainer::RendezvousTimeout() const {
-  return absl::Seconds(CompleteOnDisk() ? std::min(parts_.config.peer_timeout_s,
-                                                   parts_.config.rendezvous_timeout_s)
-                                        : parts_.config.rendezvous_timeout_s);
+  return absl::Seconds(
+      CompleteOnDisk() ? std::min(parts_.config.peer_timeout_s, parts_.config.rendezvous_timeout_s)
+                       : parts_.config.rendezvous_timeout_s);
 }
 
 absl::Status Trainer::MeetAndRestore() {
   Standing standing{.checkpoint_steps = parts_.checkpoints.Steps(), .memory_step = step_};
   Meeting meeting{.step = standing.checkpoint_steps.empty() ? 0 : standing.checkpoint_steps.back()};
   if (parts_.session.parties() > 1) {
-    PCMOE_ASSIGN_OR_RETURN(
-        meeting, Meet(parts_.session, standing, RendezvousTimeout(),
-                      parts_.interrupted, [](const std::string& line) { base::LogInfo(line); }));
+    PCMOE_ASSIGN_OR_RETURN(meeting,
+                           Meet(parts_.session, standing, RendezvousTimeout(), parts_.interrupted,
+                                [](const std::string& line) { base::LogInfo(line); }));
   }
   attempt_ = meeting.attempt;
   parts_.experts.Reset();
@@ -134,17 +134,18 @@ absl::Status Trainer::RunOneStep() {
   const absl::Time begin = absl::Now();
   const uint64_t sent_before = parts_.session.sent_bytes();
   const std::vector<int64_t> held = parts_.checkpoints.Steps();
-  StepPlan plan{.step = step_, .attempt = attempt_, .max_grad_norm = parts_.config.max_grad_norm,
+  StepPlan plan{.step = step_,
+                .attempt = attempt_,
+                .max_grad_norm = parts_.config.max_grad_norm,
                 .balance_coef = BalanceCoef(),
                 .durable_step = held.empty() ? 0 : held.back()};
   PCMOE_ASSIGN_OR_RETURN(const auto type,
                          optim::ParseSchedulerType(parts_.config.lr_scheduler_type));
-  plan.learning_rate = parts_.config.learning_rate *
-                       optim::LearningRateFactor(type, step_, parts_.config.warmup_steps,
-                                                 parts_.config.max_steps);
+  plan.learning_rate =
+      parts_.config.learning_rate *
+      optim::LearningRateFactor(type, step_, parts_.config.warmup_steps, parts_.config.max_steps);
   const std::vector<data::Cursor> cursors = Cursors();
-  const auto report =
-      RunStep(plan, NextBatches(), parts_.session, parts_.experts, parts_.model);
+  const auto report = RunStep(plan, NextBatches(), parts_.session, parts_.experts, parts_.model);
   if (!report.ok()) {
     PCMOE_RETURN_IF_ERROR(Seek(cursors));  // the same batch again
     return report.status();
@@ -154,8 +155,10 @@ absl::Status Trainer::RunOneStep() {
   if (parts_.gate != nullptr) PCMOE_RETURN_IF_ERROR(parts_.gate->SyncLedger());
   PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(report->common_durable_step));
 
-  StepRecord record{.step = step_, .grad_norm = report->grad_norm,
-                    .learning_rate = plan.learning_rate, .aux_loss = report->own.balance_loss,
+  StepRecord record{.step = step_,
+                    .grad_norm = report->grad_norm,
+                    .learning_rate = plan.learning_rate,
+                    .aux_loss = report->own.balance_loss,
                     .tokens = report->own.loss_tokens,
                     .federation_tokens = report->federation_tokens,
                     .load = report->own.load_e};
@@ -175,10 +178,9 @@ absl::Status Trainer::RunOneStep() {
 
 absl::Status Trainer::Evaluate() {
   if (evaluated_step_ == step_) return absl::OkStatus();
-  PCMOE_ASSIGN_OR_RETURN(
-      const auto results,
-      RunEvaluation(step_ - 1, attempt_, parts_.eval_batches, kEvalMicroBatchesAtOnce,
-                    parts_.session, parts_.experts, parts_.model));
+  PCMOE_ASSIGN_OR_RETURN(const auto results, RunEvaluation(step_ - 1, attempt_, parts_.eval_batches,
+                                                           kEvalMicroBatchesAtOnce, parts_.session,
+                                                           parts_.experts, parts_.model));
   for (size_t i = 0; i < results.size(); ++i) {
     if (results[i].loss_tokens == 0) continue;
     parts_.report.Evaluation(step_, parts_.eval_names[i],
@@ -197,8 +199,8 @@ absl::Status Trainer::SaveIfDue() {
   return parts_.checkpoints.Save({.global_step = step_, .cursors = Cursors()}, parts_.model);
 }
 
-// Nobody leaves before everybody's last checkpoint is durable. The second round says "I heard all of you":
-// who hears it from one party needs no bye from the others.
+// Nobody leaves before everybody's last checkpoint is durable. The second round says "I heard all
+// of you": who hears it from one party needs no bye from the others.
 absl::Status Trainer::SayBye() {
   exchange::Session& session = parts_.session;
   if (session.parties() == 1) return absl::OkStatus();
@@ -266,7 +268,8 @@ absl::Status Trainer::Run() {
   PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Open());
   if (parts_.config.resume_from_checkpoint == "never" && !parts_.checkpoints.Steps().empty()) {
     return absl::FailedPreconditionError(
-        "[run] resume_from_checkpoint is \"never\", but output_dir holds checkpoints; choose another");
+        "[run] resume_from_checkpoint is \"never\", but output_dir holds checkpoints; choose "
+        "another");
   }
   while (true) {
     const absl::Status met = MeetAndRestore();

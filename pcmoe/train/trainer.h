@@ -1,5 +1,5 @@
-// pcmoe/train/trainer.h: a party's whole run: meet, step, evaluate, checkpoint, and meet again after a
-// failure.
+// pcmoe/train/trainer.h: a party's whole run: meet, step, evaluate, checkpoint, and meet again
+// after a failure.
 #pragma once
 
 #include <functional>
@@ -37,8 +37,8 @@ class Trainer {
  public:
   explicit Trainer(TrainerParts parts);
 
-  /// Until max_steps are committed by all, or an error that the config does not wait out. The Status of a
-  /// failed run is one sentence: who, what.
+  /// Until max_steps are committed by all, or an error that the config does not wait out. The
+  /// Status of a failed run is one sentence: who, what.
   absl::Status Run();
 
  private:
@@ -58,7 +58,7 @@ class Trainer {
   double BalanceCoef() const;
 
   TrainerParts parts_;
-  int64_t step_ = -1;         // committed; -1: not started
+  int64_t step_ = -1;  // committed; -1: not started
   uint32_t attempt_ = 0;
   int64_t failures_in_a_row_ = 0;
   int64_t evaluated_step_ = -1;

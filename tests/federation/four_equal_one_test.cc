@@ -1,5 +1,6 @@
 // tests/federation/four_equal_one_test.cc: four parties train what one process trains in which each
-// party's tokens pass through a copy of its own backbone; over either channel, bit for bit the same.
+// party's tokens pass through a copy of its own backbone; over either channel, bit for bit the
+// same.
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <gmock/gmock.h>
@@ -55,7 +56,8 @@ class Reference {
       if (tokens[p] > 0) squares += parties_[p]->GradientSumOfSquares(true);
     }
     for (int64_t layer = 0; layer < recipe_.config.num_layers; ++layer) {
-      if (recipe_.config.sparse_layers[static_cast<size_t>(layer)]) whole_->shard().FinishLayer(layer);
+      if (recipe_.config.sparse_layers[static_cast<size_t>(layer)])
+        whole_->shard().FinishLayer(layer);
     }
     squares += whole_->GradientSumOfSquares(false);
     const double norm = std::sqrt(squares);
@@ -83,7 +85,8 @@ class Reference {
 void ExpectNear(const Weights& got, const Weights& want, const std::string& what) {
   for (const auto& [name, tensor] : got) {
     ASSERT_TRUE(want.contains(name)) << name;
-    // Adding one vector to all keys hardly changes softmax: its gradient is what rounding left over.
+    // Adding one vector to all keys hardly changes softmax: its gradient is what rounding left
+    // over.
     if (name.ends_with("k_proj.bias")) continue;
     const double bound = 1e-5 * want.at(name).abs().max().item<double>();
     const double error = (tensor - want.at(name)).abs().max().item<double>();
@@ -166,13 +169,12 @@ TEST_P(FourEqualOne, RecomputeAndDelaysChangeNoBit) {
   ExpectSameBits(outcomes, RunParties(recipe, std::move(channels)));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Recipes, FourEqualOne,
-    testing::Combine(testing::Values("olmoe", "qwen2_moe"), testing::Bool()),
-    [](const auto& each) {
-      return std::string(std::get<0>(each.param)) +
-             (std::get<1>(each.param) ? "_round_robin" : "_synchronous");
-    });
+INSTANTIATE_TEST_SUITE_P(Recipes, FourEqualOne,
+                         testing::Combine(testing::Values("olmoe", "qwen2_moe"), testing::Bool()),
+                         [](const auto& each) {
+                           return std::string(std::get<0>(each.param)) +
+                                  (std::get<1>(each.param) ? "_round_robin" : "_synchronous");
+                         });
 
 TEST(UnevenShards, EqualTheReferenceToo) {
   at::set_num_threads(1);

@@ -1,5 +1,5 @@
-// tests/federation/hostile_peer_test.cc: whatever one party sends, no other changes a weight, and each says
-// who it was and why; what is only sent twice or late changes nothing.
+// tests/federation/hostile_peer_test.cc: whatever one party sends, no other changes a weight, and
+// each says who it was and why; what is only sent twice or late changes nothing.
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,7 +66,8 @@ struct Misdeed {
   std::string words = "";  // in the sentence
 };
 
-Misdeed Payload(std::string name, MessageKind kind, std::function<wire::Buffer(const wire::Buffer&)> change,
+Misdeed Payload(std::string name, MessageKind kind,
+                std::function<wire::Buffer(const wire::Buffer&)> change,
                 AbortReason reason = AbortReason::kBadMessage) {
   return {std::move(name), kind,
           [change](const Draft& draft) -> std::vector<Draft> {
@@ -94,21 +95,21 @@ std::vector<Misdeed> RowMisdeeds() {
     all.push_back(Payload("nan_in_" + name, kind, LastIs(nan)));
     all.push_back(Payload("truncated_" + name, kind, Longer(-4)));
     all.push_back(Payload("oversized_" + name, kind, Longer(64)));
-    all.push_back(Payload("empty_" + name, kind, [](const wire::Buffer&) { return wire::Buffer(); }));
-    all.push_back(Payload("huge_count_in_" + name, kind, [](const wire::Buffer& b) {
-      return With(b, 0, uint32_t{0xffffffff});
-    }));
+    all.push_back(
+        Payload("empty_" + name, kind, [](const wire::Buffer&) { return wire::Buffer(); }));
+    all.push_back(Payload("huge_count_in_" + name, kind,
+                          [](const wire::Buffer& b) { return With(b, 0, uint32_t{0xffffffff}); }));
     all.push_back(Payload("other_dtype_in_" + name, kind,
                           [](const wire::Buffer& b) { return With(b, 8, uint8_t{2}); }));
   }
   for (const auto kind : {MessageKind::kExpertOutputs, MessageKind::kRowGradients}) {
     // Two rows fewer and consistent in itself.
-    all.push_back(Payload("two_rows_fewer_in_" + std::string(NameOf(kind)), kind,
-                          [](const wire::Buffer& b) {
-                            uint32_t rows = 0;
-                            std::memcpy(&rows, b.bytes().data(), 4);
-                            return With(Copy(b, b.size() - 2 * 32 * sizeof(float)), 0, rows - 2);
-                          }));
+    all.push_back(
+        Payload("two_rows_fewer_in_" + std::string(NameOf(kind)), kind, [](const wire::Buffer& b) {
+          uint32_t rows = 0;
+          std::memcpy(&rows, b.bytes().data(), 4);
+          return With(Copy(b, b.size() - 2 * 32 * sizeof(float)), 0, rows - 2);
+        }));
   }
   for (const uint16_t expert : {uint16_t{1}, uint16_t{7}, uint16_t{9999}}) {
     // 1 and 7 are b's own, so not at a or c (round-robin over three).
@@ -125,9 +126,12 @@ std::vector<Misdeed> RowMisdeeds() {
 std::vector<Misdeed> StepMisdeeds() {
   const double infinity = std::numeric_limits<double>::infinity();
   std::vector<Misdeed> all;
-  all.push_back(Payload("vote_nan", MessageKind::kVote, LastIs(std::nan("")), AbortReason::kNotFinite));
-  all.push_back(Payload("vote_infinite", MessageKind::kVote, LastIs(infinity), AbortReason::kNotFinite));
-  all.push_back(Payload("vote_negative", MessageKind::kVote, LastIs(-1.0), AbortReason::kNotFinite));
+  all.push_back(
+      Payload("vote_nan", MessageKind::kVote, LastIs(std::nan("")), AbortReason::kNotFinite));
+  all.push_back(
+      Payload("vote_infinite", MessageKind::kVote, LastIs(infinity), AbortReason::kNotFinite));
+  all.push_back(
+      Payload("vote_negative", MessageKind::kVote, LastIs(-1.0), AbortReason::kNotFinite));
   all.push_back(Payload("short_vote", MessageKind::kVote, Longer(-1)));
   all.push_back(Payload("long_begin", MessageKind::kBegin, Longer(8)));
   all.push_back(Payload("begin_with_negative_tokens", MessageKind::kBegin,
@@ -173,8 +177,9 @@ std::vector<Misdeed> StepMisdeeds() {
                    return {abort};
                  },
                  AbortReason::kBadMessage});
-  for (const auto kind : {MessageKind::kBegin, MessageKind::kExpertRows, MessageKind::kExpertOutputs,
-                          MessageKind::kInputGradients, MessageKind::kVote}) {
+  for (const auto kind :
+       {MessageKind::kBegin, MessageKind::kExpertRows, MessageKind::kExpertOutputs,
+        MessageKind::kInputGradients, MessageKind::kVote}) {
     all.push_back({"silence_instead_of_" + std::string(NameOf(kind)), kind,
                    [](const Draft&) { return std::vector<Draft>(); }, AbortReason::kTimeout});
   }
@@ -202,8 +207,8 @@ TEST_P(HostilePeer, ChangesNoWeightAndIsNamed) {
   ASSERT_TRUE(failure.has_value()) << outcomes[0].status;
   EXPECT_EQ(failure->culprit, misdeed.culprit) << outcomes[0].status;
   // A silent party hangs up when the first of the others gives it up.
-  const bool hung_up = misdeed.reason == AbortReason::kTimeout &&
-                       failure->reason == AbortReason::kPeerLost;
+  const bool hung_up =
+      misdeed.reason == AbortReason::kTimeout && failure->reason == AbortReason::kPeerLost;
   EXPECT_TRUE(failure->reason == misdeed.reason || hung_up) << outcomes[0].status;
   EXPECT_THAT(std::string(outcomes[0].status.message()), HasSubstr(misdeed.words));
   EXPECT_THAT(Differences(outcomes[0].experts, wanted[0].experts), IsEmpty());

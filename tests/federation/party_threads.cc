@@ -45,7 +45,8 @@ Weights Copies(const std::vector<model::NamedTensor>& tensors) {
 
 std::vector<std::string> Names(int parties) {
   std::vector<std::string> names;
-  for (int party = 0; party < parties; ++party) names.emplace_back(1, static_cast<char>('a' + party));
+  for (int party = 0; party < parties; ++party)
+    names.emplace_back(1, static_cast<char>('a' + party));
   return names;
 }
 
@@ -60,9 +61,10 @@ absl::Status RunSteps(const Recipe& recipe, exchange::Session& session,
     up.insert(came_up.begin(), came_up.end());
   }
   for (int64_t step = 0; step < recipe.steps; ++step) {
-    PCMOE_ASSIGN_OR_RETURN(const train::StepReport report,
-                           train::RunStep(recipe.PlanOf(step), recipe.BatchesOf(session.self(), step),
-                                          session, experts, model));
+    PCMOE_ASSIGN_OR_RETURN(
+        const train::StepReport report,
+        train::RunStep(recipe.PlanOf(step), recipe.BatchesOf(session.self(), step), session,
+                       experts, model));
     const auto tokens = static_cast<double>(std::max<int64_t>(report.own.loss_tokens, 1));
     outcome.losses.push_back(report.own.loss_sum / tokens);
     outcome.grad_norms.push_back(report.grad_norm);
@@ -74,13 +76,14 @@ absl::Status RunSteps(const Recipe& recipe, exchange::Session& session,
 Outcome RunParty(const Recipe& recipe, transport::Channel& channel, std::latch& finished) {
   at::set_num_threads(1);  // of this thread
   Outcome outcome;
-  const auto sparse = static_cast<size_t>(std::count(recipe.config.sparse_layers.begin(),
-                                                     recipe.config.sparse_layers.end(), true));
+  const auto sparse = static_cast<size_t>(
+      std::count(recipe.config.sparse_layers.begin(), recipe.config.sparse_layers.end(), true));
   const auto placement = federation::Placement::Create(
       recipe.owners, sparse, static_cast<size_t>(recipe.config.num_experts),
       static_cast<size_t>(recipe.parties));
   const exchange::ExpertMap map(recipe.config, *placement);
-  auto model = train::PartyModel::Create(recipe.config, recipe.run, map.SelectionOf(channel.self()));
+  auto model =
+      train::PartyModel::Create(recipe.config, recipe.run, map.SelectionOf(channel.self()));
   border::EgressGate gate({.allow_readable_rows = true}, nullptr);
   exchange::Session session(&channel, &gate,
                             {.peer_timeout = recipe.peer_timeout, .names = Names(recipe.parties)});
@@ -90,9 +93,9 @@ Outcome RunParty(const Recipe& recipe, transport::Channel& channel, std::latch& 
   exchange::RowsProvider experts(owned, session, key);
   outcome.status = RunSteps(recipe, session, experts, **model, outcome);
   if (!outcome.status.ok()) {
-    session.TellAbort(exchange::FailureIn(outcome.status)
-                          .value_or(exchange::Failure{session.self(),
-                                                      exchange::AbortReason::kLocalError}));
+    session.TellAbort(
+        exchange::FailureIn(outcome.status)
+            .value_or(exchange::Failure{session.self(), exchange::AbortReason::kLocalError}));
   }
   finished.count_down();
   if (outcome.status.ok()) finished.wait();
@@ -105,8 +108,11 @@ Outcome RunParty(const Recipe& recipe, transport::Channel& channel, std::latch& 
 }  // namespace
 
 train::StepPlan Recipe::PlanOf(int64_t step) const {
-  return {.step = step, .attempt = 1, .learning_rate = run.learning_rate,
-          .max_grad_norm = run.max_grad_norm, .balance_coef = config.router_aux_loss_coef};
+  return {.step = step,
+          .attempt = 1,
+          .learning_rate = run.learning_rate,
+          .max_grad_norm = run.max_grad_norm,
+          .balance_coef = config.router_aux_loss_coef};
 }
 
 std::vector<model::MicroBatch> Recipe::BatchesOf(int party, int64_t step) const {
@@ -190,7 +196,8 @@ std::vector<std::string> Differences(const Weights& a, const Weights& b) {
     }
     const at::Tensor left = tensor.contiguous();
     const at::Tensor right = found->second.contiguous();
-    const bool same = std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
+    const bool same =
+        std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
     if (!same) names.push_back(name);
   }
   return names;

@@ -1,5 +1,5 @@
-// tests/federation/party_threads.h: a federation in one process: each party is a thread with its own
-// model, experts and session over a given channel.
+// tests/federation/party_threads.h: a federation in one process: each party is a thread with its
+// own model, experts and session over a given channel.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -49,8 +49,8 @@ struct Outcome {
   Weights experts, backbone;       ///< Also after a failure.
 };
 
-/// Runs every party in its own thread until its steps are done or it fails; a party that fails tells
-/// the others, as a trainer does, and hangs up. Channels are by party.
+/// Runs every party in its own thread until its steps are done or it fails; a party that fails
+/// tells the others, as a trainer does, and hangs up. Channels are by party.
 std::vector<Outcome> RunParties(const Recipe& recipe,
                                 std::vector<std::unique_ptr<transport::Channel>> channels);
 

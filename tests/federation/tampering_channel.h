@@ -1,5 +1,5 @@
-// tests/federation/tampering_channel.h: a peer that breaks the rules: an honest party behind a channel
-// that changes, drops or adds what it says.
+// tests/federation/tampering_channel.h: a peer that breaks the rules: an honest party behind a
+// channel that changes, drops or adds what it says.
 #pragma once
 
 #include <functional>

@@ -28,9 +28,8 @@ RowsProvider::Trip RowsProvider::PlanTrip(int owner, int64_t layer, int64_t micr
       break;
     }
   }
-  base::KeyedStream stream(shuffle_key_,
-                           absl::StrCat("rows/", session_.step(), "/", layer, "/", micro_batch, "/",
-                                        owner));
+  base::KeyedStream stream(shuffle_key_, absl::StrCat("rows/", session_.step(), "/", layer, "/",
+                                                      micro_batch, "/", owner));
   for (size_t i = chosen.size(); i > 1; --i) std::swap(chosen[i - 1], chosen[stream.Below(i)]);
 
   Trip trip;
@@ -40,8 +39,8 @@ RowsProvider::Trip RowsProvider::PlanTrip(int owner, int64_t layer, int64_t micr
   for (size_t row = 0; row < chosen.size(); ++row) {
     for (int64_t slot = chosen[row] * top_k; slot < (chosen[row] + 1) * top_k; ++slot) {
       if (there[static_cast<size_t>(experts[slot])] < 0) continue;
-      pairs.push_back({static_cast<uint32_t>(row), static_cast<uint16_t>(experts[slot]),
-                       weights[slot]});
+      pairs.push_back(
+          {static_cast<uint32_t>(row), static_cast<uint16_t>(experts[slot]), weights[slot]});
       trip.slot_n.push_back(slot);
     }
   }
@@ -51,10 +50,9 @@ RowsProvider::Trip RowsProvider::PlanTrip(int owner, int64_t layer, int64_t micr
 absl::Status RowsProvider::ComputeLocal(Key key, Batch& batch) {
   const auto [layer, micro_batch] = key;
   const std::span<const int32_t> here = owned_.map().LocalIndex(session_.self(), layer);
-  PCMOE_ASSIGN_OR_RETURN(
-      model::PairPlan plan,
-      model::PlanPairs(model::PairsFor(batch.routing, here), batch.h_td.size(0),
-                       owned_.shard().ExpertsIn(layer)));
+  PCMOE_ASSIGN_OR_RETURN(model::PairPlan plan,
+                         model::PlanPairs(model::PairsFor(batch.routing, here), batch.h_td.size(0),
+                                          owned_.shard().ExpertsIn(layer)));
   batch.local = owned_.shard().Forward(layer, {session_.self(), micro_batch}, batch.h_td,
                                        std::move(plan), training_);
   return absl::OkStatus();
@@ -71,10 +69,10 @@ absl::Status RowsProvider::Dispatch(int64_t layer, int64_t micro_batch, const at
     std::vector<border::WirePair> pairs;
     Trip trip = PlanTrip(owner, layer, micro_batch, routing, pairs);
     rows_sent_ += trip.token_r.size(0);
-    PCMOE_RETURN_IF_ERROR(session_.Send(
-        owner, wire::MessageKind::kExpertRows, static_cast<uint16_t>(layer),
-        static_cast<uint16_t>(micro_batch),
-        border::EncodeExpertRows(h_td, trip.token_r, pairs, trip.padded_rows)));
+    PCMOE_RETURN_IF_ERROR(
+        session_.Send(owner, wire::MessageKind::kExpertRows, static_cast<uint16_t>(layer),
+                      static_cast<uint16_t>(micro_batch),
+                      border::EncodeExpertRows(h_td, trip.token_r, pairs, trip.padded_rows)));
     batch.trips[static_cast<size_t>(owner)] = std::move(trip);
   }
   batches_.insert_or_assign(Key{layer, micro_batch}, std::move(batch));
@@ -112,10 +110,10 @@ absl::Status RowsProvider::DispatchGradient(int64_t layer, int64_t micro_batch,
   for (int owner = 0; owner < session_.parties(); ++owner) {
     const Trip& trip = batch.trips[static_cast<size_t>(owner)];
     if (!trip.token_r.defined()) continue;
-    PCMOE_RETURN_IF_ERROR(session_.Send(
-        owner, wire::MessageKind::kRowGradients, static_cast<uint16_t>(layer),
-        static_cast<uint16_t>(micro_batch),
-        border::EncodeRowsOf(dy_td, trip.token_r, trip.padded_rows)));
+    PCMOE_RETURN_IF_ERROR(
+        session_.Send(owner, wire::MessageKind::kRowGradients, static_cast<uint16_t>(layer),
+                      static_cast<uint16_t>(micro_batch),
+                      border::EncodeRowsOf(dy_td, trip.token_r, trip.padded_rows)));
   }
   batch.h_td = dy_td;  // for the own experts, once the others are at work
   return session_.Poll();

@@ -1,6 +1,6 @@
-// pcmoe/exchange/rows/rows_provider.h: experts that may be elsewhere: rows of tokens travel to their
-// owners, one message a peer, layer and micro-batch (DESIGN 3.2).
-// Shape legend: T tokens, D hidden width, K experts per token, R rows sent to one owner.
+// pcmoe/exchange/rows/rows_provider.h: experts that may be elsewhere: rows of tokens travel to
+// their owners, one message a peer, layer and micro-batch (DESIGN 3.2). Shape legend: T tokens, D
+// hidden width, K experts per token, R rows sent to one owner.
 #pragma once
 
 #include <map>
@@ -15,9 +15,10 @@
 
 namespace pcmoe::exchange {
 
-/// The home side of `rows`. Rows are shuffled a message with a stream keyed by a secret of this party
-/// (so a step that is run again sends the same bytes), and padded to a public ladder of counts. Sums run
-/// in the order own experts, then owners by index: results do not depend on arrival.
+/// The home side of `rows`. Rows are shuffled a message with a stream keyed by a secret of this
+/// party (so a step that is run again sends the same bytes), and padded to a public ladder of
+/// counts. Sums run in the order own experts, then owners by index: results do not depend on
+/// arrival.
 class RowsProvider final : public model::ExpertProvider {
  public:
   /// All outlive this. `shuffle_key` is this party's own secret.
@@ -41,15 +42,15 @@ class RowsProvider final : public model::ExpertProvider {
  private:
   // What went to one owner: which tokens, in which order, and where their pairs are in [T, K].
   struct Trip {
-    at::Tensor token_r;                // int64 [R], without padding
-    std::vector<int64_t> slot_n;       // index into [T*K] of each pair sent
+    at::Tensor token_r;           // int64 [R], without padding
+    std::vector<int64_t> slot_n;  // index into [T*K] of each pair sent
     int64_t padded_rows = 0;
   };
   struct Batch {
     at::Tensor h_td;
     model::Routing routing;
-    std::vector<Trip> trips;           // by owner; empty for self
-    at::Tensor local;                  // own experts' part: y or dx
+    std::vector<Trip> trips;  // by owner; empty for self
+    at::Tensor local;         // own experts' part: y or dx
     at::Tensor local_dweight_n;
   };
   using Key = std::pair<int64_t, int64_t>;  // layer, micro-batch

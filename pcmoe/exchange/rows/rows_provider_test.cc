@@ -1,4 +1,5 @@
-// pcmoe/exchange/rows/rows_provider_test.cc: experts at other parties compute what experts at home do.
+// pcmoe/exchange/rows/rows_provider_test.cc: experts at other parties compute what experts at home
+// do.
 #include "pcmoe/exchange/rows/rows_provider.h"
 
 #include <ATen/Parallel.h>
@@ -42,7 +43,8 @@ struct Case {
 std::vector<Case> Cases(const model::ModelConfig& config) {
   std::vector<Case> cases;
   for (int party = 0; party < kParties; ++party) {
-    cases.push_back({.h_td = at::randn({kTokens, 16}), .dy_td = at::randn({kTokens, 16}),
+    cases.push_back({.h_td = at::randn({kTokens, 16}),
+                     .dy_td = at::randn({kTokens, 16}),
                      .routing = model::Route(config, at::randn({kTokens, 7})).routing});
   }
   return cases;
@@ -90,8 +92,8 @@ TEST(RowsProviderTest, ForwardBackwardAndWeightGradientsEqualTheLocalExperts) {
   for (int party = 0; party < kParties; ++party) {
     model::ExpertParameters own = model::EmptyExperts(config, map.SelectionOf(party));
     model::Initialise(config, 5, own);
-    shards.push_back(std::make_unique<model::ExpertShard>(config, own,
-                                                          model::ExpertShard::Options{}));
+    shards.push_back(
+        std::make_unique<model::ExpertShard>(config, own, model::ExpertShard::Options{}));
   }
   std::vector<std::thread> threads;
   for (int party = 0; party < kParties; ++party) {

@@ -50,15 +50,18 @@ std::optional<Failure> FailureIn(const absl::Status& status) {
 }
 
 Session::Session(transport::Channel* channel, border::EgressGate* gate, Options options)
-    : channel_(channel), gate_(gate), options_(std::move(options)),
-      hello_(options_.names.size()), up_(options_.names.size(), false),
+    : channel_(channel),
+      gate_(gate),
+      options_(std::move(options)),
+      hello_(options_.names.size()),
+      up_(options_.names.size(), false),
       last_heard_(options_.names.size(), absl::InfinitePast()),
       waits_(options_.names.size(), 0) {}
 
 absl::Status Session::FailureStatus(const Failure& failure, absl::string_view detail) const {
-  const std::string sentence = absl::StrCat(
-      "party ", NameOf(failure.culprit), " ", std::string(SentenceFor(failure.reason)),
-      detail.empty() ? "" : ": ", detail);
+  const std::string sentence =
+      absl::StrCat("party ", NameOf(failure.culprit), " ", std::string(SentenceFor(failure.reason)),
+                   detail.empty() ? "" : ": ", detail);
   absl::Status status;
   switch (failure.reason) {
     case AbortReason::kPeerLost:
@@ -106,7 +109,8 @@ absl::Status Session::EnterStep(uint64_t step, uint32_t attempt, Phase phase) {
   seen_.clear();
   std::vector<std::pair<wire::PartyIndex, wire::Message>> early = std::move(early_);
   early_.clear();
-  for (auto& [from, message] : early) PCMOE_RETURN_IF_ERROR(HandleMessage(from, std::move(message)));
+  for (auto& [from, message] : early)
+    PCMOE_RETURN_IF_ERROR(HandleMessage(from, std::move(message)));
   return absl::OkStatus();
 }
 
@@ -116,8 +120,7 @@ absl::Status Session::Send(wire::PartyIndex to, wire::MessageKind kind, uint16_t
   const wire::MessageHeader header{kind, step_, attempt_, static_cast<uint16_t>(layer | phase_bit),
                                    micro_batch};
   PCMOE_ASSIGN_OR_RETURN(wire::Sealed sealed, gate_->Release(to, header, std::move(payload)));
-  const absl::Status sent =
-      channel_->Send(std::move(sealed), absl::Now() + options_.peer_timeout);
+  const absl::Status sent = channel_->Send(std::move(sealed), absl::Now() + options_.peer_timeout);
   if (sent.ok()) return sent;
   if (sent.code() == absl::StatusCode::kDeadlineExceeded) {
     return FailureStatus({to, AbortReason::kTimeout}, "its queue stayed full");
@@ -128,8 +131,8 @@ absl::Status Session::Send(wire::PartyIndex to, wire::MessageKind kind, uint16_t
   return FailureStatus({to, AbortReason::kPeerLost}, sent.message());
 }
 
-// A party that leaves because of another says so first; that is read before it is called lost. The attempt
-// is void, so its other messages are let go.
+// A party that leaves because of another says so first; that is read before it is called lost. The
+// attempt is void, so its other messages are let go.
 absl::Status Session::WhyItLeft(wire::PartyIndex peer) {
   const absl::Time deadline = absl::Now() + absl::Seconds(1);
   while (up_[static_cast<size_t>(peer)]) {

@@ -1,6 +1,6 @@
-// pcmoe/exchange/session/session.h: one party's conversation: sends through the border, waits for what it
-// asked, and serves what others ask while it waits. One compute thread drives everything, so results
-// cannot depend on which message came first.
+// pcmoe/exchange/session/session.h: one party's conversation: sends through the border, waits for
+// what it asked, and serves what others ask while it waits. One compute thread drives everything,
+// so results cannot depend on which message came first.
 #pragma once
 
 #include <functional>
@@ -19,12 +19,12 @@ namespace pcmoe::exchange {
 
 /// Why an attempt at a step is void; the byte of kAbort. Constant sentences only.
 enum class AbortReason : uint8_t {
-  kPeerLost = 1,     ///< The connection to the culprit broke, or it showed no sign of life.
-  kTimeout = 2,      ///< The culprit sent nothing for peer_timeout_s.
-  kBadMessage = 3,   ///< The culprit sent something that is not allowed.
-  kNotFinite = 4,    ///< The culprit's loss or gradients are not finite.
-  kLocalError = 5,   ///< The culprit stopped by an error of its own (disk, data, signal).
-  kRestarted = 6,    ///< The culprit came back and wants to meet again.
+  kPeerLost = 1,    ///< The connection to the culprit broke, or it showed no sign of life.
+  kTimeout = 2,     ///< The culprit sent nothing for peer_timeout_s.
+  kBadMessage = 3,  ///< The culprit sent something that is not allowed.
+  kNotFinite = 4,   ///< The culprit's loss or gradients are not finite.
+  kLocalError = 5,  ///< The culprit stopped by an error of its own (disk, data, signal).
+  kRestarted = 6,   ///< The culprit came back and wants to meet again.
 };
 /// "sent a message that is not allowed" and the like.
 std::string_view SentenceFor(AbortReason reason);
@@ -53,14 +53,14 @@ class Session {
     return options_.names[static_cast<size_t>(party)];
   }
 
-  /// Messages of `kind` are given to `handler` as soon as they come (when they belong to the current
-  /// step), instead of waiting for an Await. An error of the handler is the sender's fault.
+  /// Messages of `kind` are given to `handler` as soon as they come (when they belong to the
+  /// current step), instead of waiting for an Await. An error of the handler is the sender's fault.
   using Handler = std::function<absl::Status(wire::PartyIndex from, wire::Message message)>;
   void Serve(wire::MessageKind kind, Handler handler);
 
-  /// From now on messages carry, and must carry, this step and attempt. Later ones that came early are
-  /// served or kept for Await now; earlier ones are forgotten.
-  /// The phases of a step are training, then evaluation.
+  /// From now on messages carry, and must carry, this step and attempt. Later ones that came early
+  /// are served or kept for Await now; earlier ones are forgotten. The phases of a step are
+  /// training, then evaluation.
   enum class Phase : uint8_t { kTraining = 0, kEvaluation = 1 };
   absl::Status EnterStep(uint64_t step, uint32_t attempt, Phase phase = Phase::kTraining);
   uint64_t step() const { return step_; }
@@ -74,15 +74,18 @@ class Session {
   /// The payload of the one message of this kind, place and sender; serves meanwhile.
   absl::StatusOr<wire::Buffer> Await(wire::MessageKind kind, wire::PartyIndex from, uint16_t layer,
                                      uint16_t micro_batch);
-  /// Serves until `done()`; `waiting_for()` names somebody who still owes something, for the deadline.
+  /// Serves until `done()`; `waiting_for()` names somebody who still owes something, for the
+  /// deadline.
   absl::Status ServeUntil(const std::function<bool()>& done,
                           const std::function<wire::PartyIndex()>& waiting_for);
   /// Serves what has come already, without waiting.
   absl::Status Poll();
 
-  /// Parties are to meet again: no step is current until the next EnterStep; hellos carry `attempt`.
+  /// Parties are to meet again: no step is current until the next EnterStep; hellos carry
+  /// `attempt`.
   void LeaveStep(uint32_t attempt);
-  /// Hello messages are outside steps: the newest of each peer, until it is taken or the peer is lost.
+  /// Hello messages are outside steps: the newest of each peer, until it is taken or the peer is
+  /// lost.
   std::optional<std::pair<wire::MessageHeader, wire::Buffer>> TakeHello(wire::PartyIndex from);
   bool IsUp(wire::PartyIndex peer) const { return up_[static_cast<size_t>(peer)]; }
   std::string DescribePeer(wire::PartyIndex peer) const { return channel_->DescribePeer(peer); }
@@ -90,8 +93,8 @@ class Session {
   /// Peers that came up are reported in `came_up`.
   void WaitForAnything(absl::Time deadline, std::vector<wire::PartyIndex>& came_up);
 
-  /// Tells the others that this attempt is void, once an attempt; never fails. What was heard is passed
-  /// on, so that whoever sees this party leave knows because of whom.
+  /// Tells the others that this attempt is void, once an attempt; never fails. What was heard is
+  /// passed on, so that whoever sees this party leave knows because of whom.
   void TellAbort(const Failure& failure);
   /// Drops a peer's connection, after it broke the rules.
   void Drop(wire::PartyIndex peer, const absl::Status& why) { channel_->Drop(peer, why); }
@@ -133,7 +136,7 @@ class Session {
   bool in_step_ = false;
   bool abort_told_ = false;
   std::map<Place, wire::Buffer> arrived_;
-  std::set<Place> seen_;                            // of the current step: duplicates change nothing
+  std::set<Place> seen_;  // of the current step: duplicates change nothing
   std::vector<std::pair<wire::PartyIndex, wire::Message>> early_;  // of a later step or attempt
   std::vector<std::optional<std::pair<wire::MessageHeader, wire::Buffer>>> hello_;
   std::vector<bool> up_;

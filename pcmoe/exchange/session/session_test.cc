@@ -1,5 +1,5 @@
-// pcmoe/exchange/session/session_test.cc: order of arrival, duplicates, lateness and silence change nothing
-// but the sentence in which a run fails.
+// pcmoe/exchange/session/session_test.cc: order of arrival, duplicates, lateness and silence change
+// nothing but the sentence in which a run fails.
 #include "pcmoe/exchange/session/session.h"
 
 #include <gtest/gtest.h>

@@ -28,9 +28,9 @@ class ExpertMap {
 
  private:
   int parties_;
-  std::vector<std::vector<int>> owner_;                             // [layer][expert]
-  std::vector<std::vector<std::vector<int32_t>>> local_index_;      // [party][layer][expert]
-  std::vector<std::vector<std::vector<int64_t>>> owned_;            // [party][layer]
+  std::vector<std::vector<int>> owner_;                         // [layer][expert]
+  std::vector<std::vector<std::vector<int32_t>>> local_index_;  // [party][layer][expert]
+  std::vector<std::vector<std::vector<int64_t>>> owned_;        // [party][layer]
 };
 
 }  // namespace pcmoe::exchange

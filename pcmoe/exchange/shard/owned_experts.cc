@@ -24,8 +24,10 @@ absl::Status OwnedExperts::OnRequest(wire::PartyIndex from, wire::Message messag
 }
 
 border::RowLimits OwnedExperts::limits() const {
-  return {.max_rows = max_rows_, .width = config_.hidden_size,
-          .max_experts_per_row = config_.experts_per_token, .num_experts = config_.num_experts,
+  return {.max_rows = max_rows_,
+          .width = config_.hidden_size,
+          .max_experts_per_row = config_.experts_per_token,
+          .num_experts = config_.num_experts,
           .dtype = shard_.compute_dtype()};
 }
 
@@ -61,7 +63,8 @@ absl::Status OwnedExperts::CheckPlace(wire::PartyIndex from,
   if (header.layer >= config_.num_layers || !map_.Owns(session_.self(), header.layer)) {
     return absl::InvalidArgumentError("asked for a layer without experts here");
   }
-  if (micro_batches_p_.empty() || header.micro_batch >= micro_batches_p_[static_cast<size_t>(from)]) {
+  if (micro_batches_p_.empty() ||
+      header.micro_batch >= micro_batches_p_[static_cast<size_t>(from)]) {
     return absl::InvalidArgumentError("sent more micro-batches than it announced");
   }
   return absl::OkStatus();
@@ -83,7 +86,8 @@ absl::Status OwnedExperts::OnExpertRows(wire::PartyIndex from, wire::Message mes
   PCMOE_ASSIGN_OR_RETURN(model::PairPlan plan,
                          model::PlanPairs(pairs, rows, shard_.ExpertsIn(header.layer)));
   if (training_) {
-    requests_[{header.layer, from, header.micro_batch}] = {rows, static_cast<int64_t>(pairs.size())};
+    requests_[{header.layer, from, header.micro_batch}] = {rows,
+                                                           static_cast<int64_t>(pairs.size())};
   }
   const at::Tensor z_rd = shard_.Forward(header.layer, {from, header.micro_batch}, request.rows_rd,
                                          std::move(plan), training_);
@@ -101,9 +105,8 @@ absl::Status OwnedExperts::OnRowGradients(wire::PartyIndex from, wire::Message m
   }
   const Request request = found->second;
   requests_.erase(found);
-  PCMOE_ASSIGN_OR_RETURN(
-      const at::Tensor dz_rd,
-      border::DecodeRows(std::move(message.payload), request.rows, limits()));
+  PCMOE_ASSIGN_OR_RETURN(const at::Tensor dz_rd,
+                         border::DecodeRows(std::move(message.payload), request.rows, limits()));
   PCMOE_ASSIGN_OR_RETURN(const model::ExpertShard::RequestGradients gradients,
                          shard_.Backward(header.layer, {from, header.micro_batch}, dz_rd));
   // dx leaves before the weight gradients are computed: somebody waits for it.

@@ -1,5 +1,5 @@
-// pcmoe/exchange/shard/owned_experts.h: the owner's side of the exchange `rows`: answers requests, and
-// knows when a layer's weight gradients are complete.
+// pcmoe/exchange/shard/owned_experts.h: the owner's side of the exchange `rows`: answers requests,
+// and knows when a layer's weight gradients are complete.
 #pragma once
 
 #include <map>
@@ -12,22 +12,23 @@
 
 namespace pcmoe::exchange {
 
-/// Serves kExpertRows and kRowGradients of the other parties while the session waits, and gives the home
-/// part of this party direct access to the shard. Not thread-safe; the session's thread.
+/// Serves kExpertRows and kRowGradients of the other parties while the session waits, and gives the
+/// home part of this party direct access to the shard. Not thread-safe; the session's thread.
 class OwnedExperts {
  public:
   /// All outlive this. Registers itself with `session`.
   OwnedExperts(const model::ModelConfig& config, const ExpertMap& map, model::ExpertShard& shard,
                Session& session, int64_t max_rows);
 
-  /// A pass starts: how many micro-batches every party will bring through every layer (this party's own
-  /// included). Requests that came before are answered now.
+  /// A pass starts: how many micro-batches every party will bring through every layer (this party's
+  /// own included). Requests that came before are answered now.
   absl::Status BeginPass(std::vector<int64_t> micro_batches_p, bool training);
 
   /// This party's own requests of the layer are all through backward.
   void HomeDone(int64_t layer);
 
-  /// Serves until every request of the pass was answered; in training the gradients are then complete.
+  /// Serves until every request of the pass was answered; in training the gradients are then
+  /// complete.
   absl::Status FinishPass();
 
   /// Forgets a pass that was given up, and its requests.
