@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "pcmoe/base/digest.h"
+#include "pcmoe/base/edit_distance.h"
 #include "pcmoe/base/file.h"
 #include "pcmoe/base/random.h"
 #include "pcmoe/base/status.h"
@@ -79,6 +80,15 @@ TEST(DigestTest, Sha256EqualsThePublishedVectorAndRoundTrips) {
   EXPECT_EQ(*Sha256FromHex(ToHex(digest)), digest);
   EXPECT_FALSE(Sha256FromHex("ba78").ok());
   EXPECT_FALSE(Sha256FromHex(std::string(64, 'g')).ok());
+}
+
+TEST(EditDistanceTest, CountsInsertedRemovedAndReplacedBytes) {
+  EXPECT_EQ(EditDistance("", ""), 0U);
+  EXPECT_EQ(EditDistance("", "abc"), 3U);
+  EXPECT_EQ(EditDistance("abc", ""), 3U);
+  EXPECT_EQ(EditDistance("kitten", "sitting"), 3U);
+  EXPECT_EQ(EditDistance("max_step", "max_steps"), 1U);
+  EXPECT_EQ(EditDistance("alow", "allow"), EditDistance("allow", "alow"));
 }
 
 TEST(RandomTest, NamedSeedsRepeatAndDiffer) {

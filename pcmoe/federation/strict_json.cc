@@ -2,29 +2,15 @@
 #include "pcmoe/federation/strict_json.h"
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 #include <vector>
+
+#include "pcmoe/base/edit_distance.h"
 
 namespace pcmoe::federation {
 namespace {
 
 constexpr int kMaxDepth = 16;
-
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 // Keys come from files: a sentence must not carry a megabyte or control characters of one.
 std::string Printable(std::string_view key) {
@@ -40,7 +26,7 @@ std::string_view Suggest(std::string_view word, std::initializer_list<std::strin
   std::string_view best;
   size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
   for (const std::string_view candidate : known) {
-    const size_t distance = EditDistance(word, candidate);
+    const size_t distance = base::EditDistance(word, candidate);
     if (distance >= best_distance) continue;
     best = candidate;
     best_distance = distance;

@@ -11,8 +11,6 @@
 namespace pcmoe::text {
 namespace {
 
-constexpr size_t kMaxSteps = 64;
-
 // The byte that a token like "<0x4F>" stands for.
 std::optional<char> ByteOf(std::string_view token) {
   if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return std::nullopt;
@@ -36,39 +34,17 @@ std::string BytesOf(const std::string& token) {
 
 absl::StatusOr<Decoder> Decoder::FromJson(const Json& json) {
   Decoder result;
-  if (!json.is_null()) PCMOE_RETURN_IF_ERROR(Append(json, 0, result.steps_));
-  return result;
-}
-
-absl::Status Decoder::Append(const Json& json, int depth, std::vector<Step>& steps) {
-  PCMOE_ASSIGN_OR_RETURN(const std::string type, TypeOf(json));
-  if (type == "Sequence") {
-    const Json& parts = FieldOf(json, "decoders");
-    if (!parts.is_array() || depth >= kMaxNesting) {
-      return absl::InvalidArgumentError("a Sequence has no list 'decoders', or nests too deep");
-    }
-    for (const Json& part : parts) PCMOE_RETURN_IF_ERROR(Append(part, depth + 1, steps));
-    return absl::OkStatus();
+  if (!json.is_null()) {
+    PCMOE_RETURN_IF_ERROR(AppendSteps(json, "decoders", &Decoder::StepFromJson, result.steps_));
   }
-  if (steps.size() >= kMaxSteps) return absl::InvalidArgumentError("there are too many steps");
-  PCMOE_ASSIGN_OR_RETURN(Step step, StepFromJson(type, json));
-  steps.push_back(std::move(step));
-  return absl::OkStatus();
+  return result;
 }
 
 absl::StatusOr<Decoder::Step> Decoder::StepFromJson(const std::string& type, const Json& json) {
   if (type == "ByteLevel") return Step(ByteLevel{});
   if (type == "ByteFallback") return Step(ByteFallback{});
   if (type == "Fuse") return Step(Fuse{});
-  if (type == "Replace") {
-    PCMOE_ASSIGN_OR_RETURN(PatternText text, PatternField(json));
-    PCMOE_ASSIGN_OR_RETURN(std::string content, StringField(json, "content"));
-    if (!text.regex) {
-      return Step(ReplaceText{Pattern::Literal(std::move(text.text)), std::move(content)});
-    }
-    PCMOE_ASSIGN_OR_RETURN(Pattern pattern, Pattern::Regex(text.text));
-    return Step(ReplaceText{std::move(pattern), std::move(content)});
-  }
+  if (type == "Replace") return Replacement::FromJson(json);
   if (type == "Strip") {
     PCMOE_ASSIGN_OR_RETURN(std::string content, StringField(json, "content"));
     PCMOE_ASSIGN_OR_RETURN(const int64_t start, IntegerField(json, "start", 0, 1 << 20));
@@ -122,15 +98,6 @@ Decoder::Tokens Decoder::Join(const ByteFallback&, Tokens tokens) {
   return out;
 }
 
-absl::StatusOr<std::string> Decoder::Change(const ReplaceText& step, const std::string& token) {
-  PCMOE_ASSIGN_OR_RETURN(const std::vector<Match> matches, step.pattern.Find(token));
-  std::string out;
-  for (const Match& match : matches) {
-    out += match.is_match ? step.content : token.substr(match.begin, match.end - match.begin);
-  }
-  return out;
-}
-
 std::string Decoder::Change(const Strip& step, std::string_view token) {
   for (size_t i = 0; i < step.start && token.starts_with(step.content); ++i) {
     token.remove_prefix(step.content.size());
@@ -154,13 +121,15 @@ std::string Decoder::Change(const Metaspace& step, std::string_view token, bool 
   return out;
 }
 
-absl::StatusOr<Decoder::Tokens> Decoder::ApplyStep(const Step& step, Tokens tokens) {
+absl::StatusOr<Decoder::Tokens> Decoder::ApplyStep(const Step& step, Tokens tokens,
+                                                   size_t max_bytes) {
   if (const auto* bytes = std::get_if<ByteLevel>(&step)) return Join(*bytes, tokens);
   if (const auto* bytes = std::get_if<ByteFallback>(&step)) return Join(*bytes, std::move(tokens));
   if (std::holds_alternative<Fuse>(step)) return Tokens{absl::StrJoin(tokens, "")};
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (const auto* replace = std::get_if<ReplaceText>(&step)) {
-      PCMOE_ASSIGN_OR_RETURN(tokens[i], Change(*replace, tokens[i]));
+    if (const auto* replace = std::get_if<Replacement>(&step)) {
+      PCMOE_ASSIGN_OR_RETURN(tokens[i], replace->Apply(tokens[i], max_bytes));
+      max_bytes -= tokens[i].size();
     } else if (const auto* strip = std::get_if<Strip>(&step)) {
       tokens[i] = Change(*strip, tokens[i]);
     } else {
@@ -172,8 +141,10 @@ absl::StatusOr<Decoder::Tokens> Decoder::ApplyStep(const Step& step, Tokens toke
 
 absl::StatusOr<std::string> Decoder::Apply(std::vector<std::string> tokens) const {
   if (steps_.empty()) return absl::StrJoin(tokens, " ");
+  size_t bytes = 0;
+  for (const std::string& token : tokens) bytes += token.size();
   for (const Step& step : steps_) {
-    PCMOE_ASSIGN_OR_RETURN(tokens, ApplyStep(step, std::move(tokens)));
+    PCMOE_ASSIGN_OR_RETURN(tokens, ApplyStep(step, std::move(tokens), MaxBytesFrom(bytes)));
   }
   return absl::StrJoin(tokens, "");
 }

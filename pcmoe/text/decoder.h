@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pcmoe/text/json.h"
-#include "pcmoe/text/pattern.h"
+#include "pcmoe/text/steps.h"
 
 namespace pcmoe::text {
 
@@ -20,17 +20,14 @@ class Decoder {
   static absl::StatusOr<Decoder> FromJson(const Json& json);
 
   /// The text of `tokens`, valid UTF-8: broken bytes become U+FFFD. Without steps tokens are joined
-  /// by spaces, as Hugging Face's tokenizers does.
+  /// by spaces, as Hugging Face's tokenizers does. Errors as Pattern::Find, or when a replacement
+  /// makes the text longer than MaxBytesFrom its tokens.
   absl::StatusOr<std::string> Apply(std::vector<std::string> tokens) const;
 
  private:
   struct ByteLevel {};
   struct ByteFallback {};
   struct Fuse {};
-  struct ReplaceText {
-    Pattern pattern;
-    std::string content;
-  };
   struct Strip {
     std::string content;  // One character.
     size_t start;
@@ -40,14 +37,12 @@ class Decoder {
     std::string replacement;
     bool drops_first;
   };
-  using Step = std::variant<ByteLevel, ByteFallback, Fuse, ReplaceText, Strip, Metaspace>;
+  using Step = std::variant<ByteLevel, ByteFallback, Fuse, Replacement, Strip, Metaspace>;
   using Tokens = std::vector<std::string>;
-  static absl::Status Append(const Json& json, int depth, std::vector<Step>& steps);
   static absl::StatusOr<Step> StepFromJson(const std::string& type, const Json& json);
-  static absl::StatusOr<Tokens> ApplyStep(const Step& step, Tokens tokens);
+  static absl::StatusOr<Tokens> ApplyStep(const Step& step, Tokens tokens, size_t max_bytes);
   static Tokens Join(const ByteLevel&, const Tokens& tokens);
   static Tokens Join(const ByteFallback&, Tokens tokens);
-  static absl::StatusOr<std::string> Change(const ReplaceText& step, const std::string& token);
   static std::string Change(const Strip& step, std::string_view token);
   static std::string Change(const Metaspace& step, std::string_view token, bool first);
 

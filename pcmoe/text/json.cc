@@ -45,13 +45,4 @@ absl::StatusOr<int64_t> IntegerField(const Json& object, const char* key, int64_
 
 absl::StatusOr<std::string> TypeOf(const Json& object) { return StringField(object, "type"); }
 
-absl::StatusOr<PatternText> PatternField(const Json& object) {
-  const Json& pattern = FieldOf(object, "pattern");
-  PatternText result;
-  result.regex = FieldOf(pattern, "Regex").is_string();
-  PCMOE_ASSIGN_OR_RETURN(result.text, StringField(pattern, result.regex ? "Regex" : "String"));
-  if (result.text.empty()) return Wrong("pattern", "a pattern that can match something");
-  return result;
-}
-
 }  // namespace pcmoe::text

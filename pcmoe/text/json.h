@@ -27,13 +27,6 @@ absl::StatusOr<int64_t> IntegerField(const Json& object, const char* key, int64_
 /// The field "type", which every part of tokenizer.json has.
 absl::StatusOr<std::string> TypeOf(const Json& object);
 
-/// {"String": ..} or {"Regex": ..}, as Split and Replace have it; `regex` says which.
-struct PatternText {
-  std::string text;
-  bool regex = false;
-};
-absl::StatusOr<PatternText> PatternField(const Json& object);
-
 /// Sequences within sequences stop here, so that no file can exhaust the stack.
 inline constexpr int kMaxNesting = 8;
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pcmoe/text/json.h"
-#include "pcmoe/text/pattern.h"
+#include "pcmoe/text/steps.h"
 #include "pcmoe/text/unicode.h"
 
 namespace pcmoe::text {
@@ -20,8 +20,8 @@ class Normalizer {
   /// Sequence; INVALID_ARGUMENT naming any other type.
   static absl::StatusOr<Normalizer> FromJson(const Json& json);
 
-  /// `text` (valid UTF-8), normalized. Errors as Pattern::Find, or when the result would be more
-  /// than 64 times as long.
+  /// `text` (valid UTF-8), normalized. Errors as Pattern::Find, or when the result would be
+  /// longer than MaxBytesFrom the text.
   absl::StatusOr<std::string> Apply(std::string_view text) const;
   bool empty() const { return steps_.empty(); }
 
@@ -29,14 +29,10 @@ class Normalizer {
   struct PrependText {
     std::string text;
   };
-  struct ReplaceText {
-    Pattern pattern;
-    std::string content;
-  };
-  using Step = std::variant<NormalForm, PrependText, ReplaceText>;
-  static absl::Status Append(const Json& json, int depth, std::vector<Step>& steps);
+  using Step = std::variant<NormalForm, PrependText, Replacement>;
   static absl::StatusOr<Step> StepFromJson(const std::string& type, const Json& json);
-  static absl::StatusOr<std::string> ApplyStep(const Step& step, std::string_view text);
+  static absl::StatusOr<std::string> ApplyStep(const Step& step, std::string_view text,
+                                               size_t max_bytes);
 
   std::vector<Step> steps_;
 };

@@ -3,12 +3,11 @@
 
 #include <array>
 
+#include "pcmoe/text/steps.h"
 #include "pcmoe/text/unicode.h"
 
 namespace pcmoe::text {
 namespace {
-
-constexpr size_t kMaxSteps = 64;
 
 // GPT-2's pattern (openai/gpt-2, src/encoder.py).
 constexpr std::string_view kGpt2Pattern =
@@ -97,16 +96,17 @@ int PrintableToByte(char32_t code_point) {
 
 absl::StatusOr<PreTokenizer> PreTokenizer::FromJson(const Json& json) {
   PreTokenizer result;
-  if (!json.is_null()) PCMOE_RETURN_IF_ERROR(Append(json, 0, result.steps_));
+  if (!json.is_null()) {
+    PCMOE_RETURN_IF_ERROR(
+        AppendSteps(json, "pretokenizers", &PreTokenizer::StepFromJson, result.steps_));
+  }
   return result;
 }
 
 absl::StatusOr<PreTokenizer::Step> PreTokenizer::SplitFromJson(const Json& json) {
   PCMOE_ASSIGN_OR_RETURN(const SplitBehavior behavior, BehaviorField(json));
   PCMOE_ASSIGN_OR_RETURN(const bool invert, BoolField(json, "invert", false));
-  PCMOE_ASSIGN_OR_RETURN(PatternText text, PatternField(json));
-  if (!text.regex) return SplitStep{Pattern::Literal(std::move(text.text)), behavior, invert};
-  PCMOE_ASSIGN_OR_RETURN(Pattern pattern, Pattern::Regex(text.text));
+  PCMOE_ASSIGN_OR_RETURN(Pattern pattern, PatternField(json));
   return SplitStep{std::move(pattern), behavior, invert};
 }
 
@@ -138,23 +138,6 @@ absl::StatusOr<PreTokenizer::Step> PreTokenizer::ByteLevelFromJson(const Json& j
     PCMOE_ASSIGN_OR_RETURN(step.pattern, Pattern::Regex(kGpt2Pattern));
   }
   return step;
-}
-
-absl::Status PreTokenizer::Append(const Json& json, int depth, std::vector<Step>& steps) {
-  PCMOE_ASSIGN_OR_RETURN(const std::string type, TypeOf(json));
-  if (type == "Sequence") {
-    const Json& parts = FieldOf(json, "pretokenizers");
-    if (!parts.is_array() || depth >= kMaxNesting) {
-      return absl::InvalidArgumentError(
-          "a Sequence has no list 'pretokenizers', or nests too deep");
-    }
-    for (const Json& part : parts) PCMOE_RETURN_IF_ERROR(Append(part, depth + 1, steps));
-    return absl::OkStatus();
-  }
-  if (steps.size() >= kMaxSteps) return absl::InvalidArgumentError("there are too many steps");
-  PCMOE_ASSIGN_OR_RETURN(Step step, StepFromJson(type, json));
-  steps.push_back(std::move(step));
-  return absl::OkStatus();
 }
 
 absl::StatusOr<PreTokenizer::Step> PreTokenizer::StepFromJson(const std::string& type,

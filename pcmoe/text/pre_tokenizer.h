@@ -47,7 +47,6 @@ class PreTokenizer {
   };
   using Step = std::variant<SplitStep, ByteLevelStep, MetaspaceStep>;
 
-  static absl::Status Append(const Json& json, int depth, std::vector<Step>& steps);
   static absl::StatusOr<Step> StepFromJson(const std::string& type, const Json& json);
   static absl::StatusOr<Step> SplitFromJson(const Json& json);
   static absl::StatusOr<Step> MetaspaceFromJson(const Json& json);

@@ -7,8 +7,11 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "pcmoe/text/decoder.h"
+#include "pcmoe/text/normalizer.h"
 #include "pcmoe/text/pattern.h"
 #include "pcmoe/text/regex_translation.h"
+#include "pcmoe/text/steps.h"
 #include "pcmoe/text/unicode.h"
 
 namespace pcmoe::text {
@@ -154,6 +157,35 @@ TEST(TokenizerTest, ThreadsMayShareOne) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
+}
+
+// A text that grows without end is an error, at whichever step; it is never cut.
+TEST(StepsTest, AReplacementThatMakesTheTextTooLongIsRefused) {
+  const std::string longer(3000, 'x');
+  const auto replace = [](const std::string& to) {
+    return nlohmann::json{{"type", "Replace"}, {"pattern", {{"String", "x"}}}, {"content", to}};
+  };
+  const auto once = Normalizer::FromJson(replace(longer));
+  ASSERT_TRUE(once.ok()) << once.status();
+  EXPECT_EQ(*once->Apply("axb"), "a" + longer + "b");
+  EXPECT_EQ(once->Apply("xxxx").status().code(), absl::StatusCode::kInvalidArgument);
+
+  const nlohmann::json steps = {replace("xx" + longer), replace("xxx"), replace("xxxx")};
+  const auto growing = Decoder::FromJson({{"type", "Sequence"}, {"decoders", steps}});
+  ASSERT_TRUE(growing.ok()) << growing.status();
+  EXPECT_EQ(growing->Apply({"a", "x"}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(*growing->Apply({"a", "b"}), "ab");
+}
+
+TEST(StepsTest, MoreStepsOrLevelsThanAllowedAreRefused) {
+  nlohmann::json many = {{"type", "Sequence"}, {"normalizers", nlohmann::json::array()}};
+  for (size_t i = 0; i <= kMaxSteps; ++i) many["normalizers"].push_back({{"type", "NFC"}});
+  EXPECT_THAT(std::string(Normalizer::FromJson(many).status().message()), HasSubstr("too many"));
+  many["normalizers"].erase(0);
+  EXPECT_TRUE(Normalizer::FromJson(many).ok());
+  nlohmann::json deep = {{"type", "NFC"}};
+  for (int i = 0; i <= kMaxNesting; ++i) deep = {{"type", "Sequence"}, {"normalizers", {deep}}};
+  EXPECT_THAT(std::string(Normalizer::FromJson(deep).status().message()), HasSubstr("too deep"));
 }
 
 TEST(PatternTest, AnExplodingExpressionEndsWithAnError) {

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "pcmoe/base/edit_distance.h"
 #include "pcmoe/base/file.h"
 #include "pcmoe/optim/schedule.h"
 
@@ -76,27 +77,12 @@ const std::vector<Field>& Fields() {
   return fields;
 }
 
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 // "; did you mean [training] learning_rate?" for the nearest key, if one is near.
 std::string Suggestion(std::string_view table, std::string_view key) {
   const Field* best = nullptr;
   size_t best_distance = std::max<size_t>(2, key.size() / 3) + 1;
   for (const Field& field : Fields()) {
-    const size_t distance = EditDistance(key, field.key) + (field.table == table ? 0 : 1);
+    const size_t distance = base::EditDistance(key, field.key) + (field.table == table ? 0 : 1);
     if (distance >= best_distance) continue;
     best_distance = distance;
     best = &field;

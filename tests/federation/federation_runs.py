@@ -9,7 +9,10 @@ import random
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
+import unittest
 
 PARTIES = "abcd"
 # A test waits at most this long for anything; the machine may be busy.
@@ -103,18 +106,28 @@ class Federation:
         self.processes = {}
         self.exit_codes = {}
         self.extra = {party: [] for party in PARTIES}
-        config = self.inputs / f"{self.folder.name}.toml"
-        config.write_text(FED_TOML.format(
+        self.config = self.inputs / f"{self.folder.name}.toml"
+        self.config.write_text(FED_TOML.format(
             max_steps=max_steps, schedule=schedule, placement=placement, on_peer_loss=on_peer_loss,
             rendezvous_timeout_s=rendezvous_timeout_s))
         self.ports = dict(zip(PARTIES, free_ports(len(PARTIES))))
-        command = [binary, "provision", "--config", config, "--parties", ",".join(PARTIES), "--out",
-                   self.folder]
+        self.provision()
+        for party in PARTIES:
+            self.set_shuffle_key(party)
+
+    def provision(self):
+        command = [self.binary, "provision", "--config", self.config, "--parties",
+                   ",".join(PARTIES), "--out", self.folder]
         for party, port in self.ports.items():
             command += ["--address", f"{party}=127.0.0.1:{port}"]
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
-        for party in PARTIES:
-            self.set_shuffle_key(party)
+
+    def provision_again(self, old, new):
+        """A new manifest by the same authority, after `old` in the settings became `new`."""
+        text = self.config.read_text()
+        assert old in text, text
+        self.config.write_text(text.replace(old, new))
+        self.provision()
 
     def set_shuffle_key(self, party):
         """The same secret in every federation, so that two can be compared."""
@@ -230,6 +243,33 @@ class Federation:
 
     def result(self, party):
         return json.loads((self.out(party) / "result.json").read_text(encoding="utf-8"))
+
+
+class FederationCase(unittest.TestCase):
+    """Federations on the same inputs, in a folder that is removed; `main` sets the binary."""
+
+    binary = ""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        cls.root = pathlib.Path(cls.scratch.name)
+        write_inputs(cls.root)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def federation(self, name=None, **settings):
+        """In a folder called `name`, else like the test."""
+        name = name or self.id().rsplit(".", 1)[-1]
+        return Federation(self.binary, self.root, self.root / name, **settings)
+
+
+def main():
+    """Runs the tests of the calling script: SCRIPT BINARY [unittest's arguments]."""
+    FederationCase.binary = sys.argv.pop(1)
+    unittest.main(verbosity=2)
 
 
 STOP, CONTINUE, TERMINATE = signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM

@@ -1,34 +1,19 @@
 # tests/federation/processes_test.py: federations of real processes: reproducible whatever the timing,
 # whoever is killed when, in whatever order they start. `processes_test.py BINARY` runs it.
 import json
-import pathlib
 import random
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 
-from federation_runs import CONTINUE, PARTIES, STOP, Federation, write_inputs
+from federation_runs import CONTINUE, PARTIES, STOP, FederationCase, main
 
-BINARY = ""
 FORWARD = ("begin", "expert_rows", "expert_outputs")
 BACKWARD = ("row_gradients", "input_gradients")
 
 
-class FederationCase(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.scratch = tempfile.TemporaryDirectory()
-        cls.root = pathlib.Path(cls.scratch.name)
-        write_inputs(cls.root)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.scratch.cleanup()
-
-    def federation(self, name, **settings):
-        return Federation(BINARY, self.root, self.root / name, **settings)
+class ProcessCase(FederationCase):
+    references = {}
 
     def finish(self, federation):
         codes = federation.wait()
@@ -38,10 +23,7 @@ class FederationCase(unittest.TestCase):
     def reference(self, **settings):
         """Checkpoints of an undisturbed run, each kind of run made once."""
         key = json.dumps(settings, sort_keys=True)
-        cache = FederationCase.__dict__.get("references")
-        if cache is None:
-            cache = {}
-            FederationCase.references = cache
+        cache = ProcessCase.references
         if key not in cache:
             with self.federation(f"reference-{len(cache)}", **settings) as quiet:
                 quiet.start_all()
@@ -54,7 +36,7 @@ class FederationCase(unittest.TestCase):
         self.assertEqual([], [name for name in wanted if found[name] != wanted[name]])
 
 
-class Reproducible(FederationCase):
+class Reproducible(ProcessCase):
     def test_bit_for_bit_whatever_the_timing(self):
         wanted = self.reference(max_steps=40)
         self.assertEqual(len(wanted), 16)  # two checkpoints, model and optimizer, four parties
@@ -106,8 +88,9 @@ class Reproducible(FederationCase):
             self.assertNotIn("expert_outputs", {line["kind"] for line in sent})
 
     def ledger_sums(self, federation, party):
-        out = subprocess.run([BINARY, "ledger", federation.out(party) / "ledger.jsonl", "--json"],
-                             check=True, capture_output=True, timeout=60)
+        ledger = federation.out(party) / "ledger.jsonl"
+        out = subprocess.run([self.binary, "ledger", ledger, "--json"], check=True,
+                             capture_output=True, timeout=60)
         return json.loads(out.stdout)["sums"]
 
     def test_ledger_equals_wire(self):
@@ -125,7 +108,7 @@ class Reproducible(FederationCase):
                 self.assertEqual({line["to"] for line in sums}, set(PARTIES) - {party})
 
 
-class Killed(FederationCase):
+class Killed(ProcessCase):
     """kill -9 at moments that are chosen by stopping a process, looking at where it is, and killing
     it if that is the place."""
 
@@ -184,8 +167,8 @@ class Killed(FederationCase):
             self.finish(federation)
             self.assert_same(federation.all_checkpoints(), self.reference(max_steps=self.STEPS))
             for party in PARTIES:
-                subprocess.run([BINARY, "ledger", federation.out(party) / "ledger.jsonl"], check=True,
-                               capture_output=True, timeout=60)
+                subprocess.run([self.binary, "ledger", federation.out(party) / "ledger.jsonl"],
+                               check=True, capture_output=True, timeout=60)
         return killed
 
     def test_the_weights_are_those_of_an_undisturbed_run(self):
@@ -200,5 +183,4 @@ class Killed(FederationCase):
 
 
 if __name__ == "__main__":
-    BINARY = sys.argv.pop(1)
-    unittest.main(verbosity=2)
+    main()

@@ -1,35 +1,16 @@
 # tests/federation/refusals_test.py: who is lost, wrong or mistaken is named in one sentence with the
 # documented exit code, and no weight changes. `refusals_test.py BINARY` runs it.
-import json
-import pathlib
 import shutil
 import socket
 import sys
-import tempfile
 import time
-import unittest
 
-from federation_runs import PARTIES, STOP, TERMINATE, Federation, write_inputs
+from federation_runs import PARTIES, STOP, TERMINATE, FederationCase, main
 
-BINARY = ""
 RUN_FAILED, CONNECTION, TIMEOUT, BAD_INPUT = 1, 2, 3, 4
 
 
-class Refusals(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.scratch = tempfile.TemporaryDirectory()
-        cls.root = pathlib.Path(cls.scratch.name)
-        write_inputs(cls.root)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.scratch.cleanup()
-
-    def federation(self, **settings):
-        name = self.id().rsplit(".", 1)[-1]
-        return Federation(BINARY, self.root, self.root / name, **settings)
-
+class Refusals(FederationCase):
     def last_checkpoints(self, federation, party):
         newest = max(int(name.split("/")[1].removeprefix("checkpoint-"))
                      for name in federation.checkpoints(party))
@@ -120,7 +101,7 @@ class Refusals(unittest.TestCase):
 
     def test_a_party_of_another_authority_is_refused(self):
         with self.federation(rendezvous_timeout_s=6) as federation, \
-                Federation(BINARY, self.root, self.root / "stranger") as stranger:
+                self.federation("stranger") as stranger:
             for name in ("ca.crt", "party.crt", "party.key"):
                 shutil.copy2(stranger.folder / "d" / name, federation.folder / "d" / name)
             self.alone(federation, "d", CONNECTION, "party")
@@ -146,7 +127,7 @@ class Refusals(unittest.TestCase):
         with self.federation(rendezvous_timeout_s=5) as federation:
             old = self.root / "old-d"
             shutil.copytree(federation.folder / "d", old)
-            self.reprovision(federation, max_steps=14)
+            federation.provision_again("max_steps = 12", "max_steps = 14")
             for name in ("manifest.json", "manifest.json.sig", "manifest.sig"):
                 if (old / name).exists():
                     shutil.copy2(old / name, federation.folder / "d" / name)
@@ -158,18 +139,6 @@ class Refusals(unittest.TestCase):
                 self.assertEqual(federation.checkpoints(party), {})
             print(federation.last_lines(), file=sys.stderr)
 
-    def reprovision(self, federation, max_steps):
-        import subprocess
-        config = federation.inputs / f"{federation.folder.name}.toml"
-        text = config.read_text()
-        config.write_text(text.replace("max_steps = 12", f"max_steps = {max_steps}"))
-        command = [BINARY, "provision", "--config", config, "--parties", ",".join(PARTIES), "--out",
-                   federation.folder]
-        for party, port in federation.ports.items():
-            command += ["--address", f"{party}=127.0.0.1:{port}"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-
 
 if __name__ == "__main__":
-    BINARY = sys.argv.pop(1)
-    unittest.main(verbosity=2)
+    main()
