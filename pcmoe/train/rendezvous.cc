@@ -100,10 +100,19 @@ class Table {
     std::string missing;
     for (int peer = 0; peer < session_.parties(); ++peer) {
       if (peer == session_.self() || said_[static_cast<size_t>(peer)]) continue;
+      const absl::Status status = session_.PeerStatus(peer);
       absl::StrAppend(&missing, missing.empty() ? "" : ", ", session_.NameOf(peer), " (",
-                      session_.DescribePeer(peer), ")");
+                      status.ok() ? "connected" : status.message(), ")");
     }
     return missing;
+  }
+  // Somebody is not who the manifest says, or does not accept this party: no wait heals that.
+  bool IsRefused() const {
+    for (int peer = 0; peer < session_.parties(); ++peer) {
+      if (peer == session_.self() || said_[static_cast<size_t>(peer)]) continue;
+      if (absl::IsUnauthenticated(session_.PeerStatus(peer))) return true;
+    }
+    return false;
   }
 
  private:
@@ -131,8 +140,10 @@ absl::StatusOr<Meeting> Meet(exchange::Session& session, const Standing& standin
     if (interrupted && interrupted()) return absl::CancelledError("interrupted by a signal");
     const absl::Time now = absl::Now();
     if (now > begin + timeout) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "not all parties came within rendezvous_timeout_s: waited for ", table.Missing()));
+      const std::string sentence = absl::StrCat(
+          "not all parties came within rendezvous_timeout_s: waited for ", table.Missing());
+      if (table.IsRefused()) return absl::UnauthenticatedError(sentence);
+      return absl::DeadlineExceededError(sentence);
     }
     if (now > next_line) {
       say(absl::StrCat("waiting for ", table.Missing()));

@@ -24,8 +24,9 @@ struct Meeting {
 };
 
 /// Waits until all parties are connected and have said hello for the same attempt (which is larger
-/// than every attempt before). DEADLINE_EXCEEDED naming who is missing and why; CANCELLED when
-/// interrupted. `say` gets a line for the operator, now and then.
+/// than every attempt before). DEADLINE_EXCEEDED naming who is missing and why, UNAUTHENTICATED
+/// when one of them is not who the manifest says; CANCELLED when interrupted. `say` gets a line for
+/// the operator, now and then.
 absl::StatusOr<Meeting> Meet(exchange::Session& session, const Standing& standing,
                              absl::Duration timeout, const std::function<bool()>& interrupted,
                              const std::function<void(const std::string&)>& say);

@@ -52,8 +52,9 @@ class Channel {
   /// again. The peer gets a kPeerDown.
   virtual void Drop(wire::PartyIndex peer, const absl::Status& why) = 0;
 
-  /// "connected", or the last reason why `peer` is not; for "waiting for c (connection refused)".
-  virtual std::string DescribePeer(wire::PartyIndex peer) const = 0;
+  /// OK while `peer` is connected, else the last reason why it is not: UNAUTHENTICATED when it is
+  /// not who it should be, or does not accept who this party is, which waiting does not heal.
+  virtual absl::Status PeerStatus(wire::PartyIndex peer) const = 0;
 
   virtual Traffic TrafficWith(wire::PartyIndex peer) const = 0;
 

@@ -122,7 +122,7 @@ class GrpcChannel final : public Channel {
   void Drop(PartyIndex peer, const absl::Status& why) override {
     if (const auto session = core_.SessionOf(peer)) session->Fail(why);
   }
-  std::string DescribePeer(PartyIndex peer) const override { return core_.DescribePeer(peer); }
+  absl::Status PeerStatus(PartyIndex peer) const override { return core_.PeerStatus(peer); }
   Traffic TrafficWith(PartyIndex peer) const override { return core_.TrafficWith(peer); }
   void Close(absl::Time deadline) override;
 

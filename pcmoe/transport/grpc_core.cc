@@ -35,7 +35,7 @@ absl::Status Core::Send(wire::Sealed message, absl::Time deadline) {
     }
     if (peer.session == nullptr || peer.session != session) {
       return absl::UnavailableError(peer.session == nullptr
-                                        ? peer.why_down
+                                        ? peer.why_down.message()
                                         : absl::StrCat(NameOf(to), ": the connection was lost"));
     }
     session->queued_bytes_ += bytes;
@@ -70,11 +70,11 @@ std::optional<Event> Core::Next(absl::Time deadline) {
   return event;
 }
 
-std::string Core::DescribePeer(PartyIndex peer) const {
+absl::Status Core::PeerStatus(PartyIndex peer) const {
   const std::lock_guard lock(mutex_);
-  if (!IsPeer(peer)) return "no such peer";
+  if (!IsPeer(peer)) return absl::InvalidArgumentError("no such peer");
   const Peer& entry = peers_[static_cast<size_t>(peer)];
-  return entry.session != nullptr ? "connected" : entry.why_down;
+  return entry.session != nullptr ? absl::OkStatus() : entry.why_down;
 }
 
 Traffic Core::TrafficWith(PartyIndex peer) const {
@@ -109,7 +109,7 @@ bool Core::Attach(const std::shared_ptr<Session>& session) {
 
 void Core::DetachLocked(Peer& peer, PartyIndex index, const absl::Status& why) {
   peer.session = nullptr;
-  peer.why_down = std::string(why.message());
+  peer.why_down = why;
   inbox_.push_back({{Event::Kind::kPeerDown, index, {}, why}, 0});
   changed_.notify_all();
 }
@@ -123,9 +123,9 @@ void Core::Detach(const Session* session, const absl::Status& why) {
 void Core::NoteFailure(PartyIndex peer, const absl::Status& why) {
   const std::lock_guard lock(mutex_);
   Peer& entry = At(peer);
-  if (entry.session != nullptr || entry.why_down == why.message()) return;
-  entry.why_down = std::string(why.message());
-  if (absl::IsUnauthenticated(why)) base::LogWarning(entry.why_down);
+  if (entry.session != nullptr || entry.why_down == why) return;
+  entry.why_down = why;
+  if (absl::IsUnauthenticated(why)) base::LogWarning(std::string(why.message()));
 }
 
 void Core::Flush(absl::Time deadline) {

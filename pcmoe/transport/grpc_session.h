@@ -49,7 +49,7 @@ class Core {
 
   absl::Status Send(wire::Sealed message, absl::Time deadline);
   std::optional<Event> Next(absl::Time deadline);
-  std::string DescribePeer(wire::PartyIndex peer) const;
+  absl::Status PeerStatus(wire::PartyIndex peer) const;
   Traffic TrafficWith(wire::PartyIndex peer) const;
   std::shared_ptr<Session> SessionOf(wire::PartyIndex peer) const;
 
@@ -75,7 +75,7 @@ class Core {
     std::shared_ptr<Session> session;  // null: down
     uint64_t inbox_bytes = 0;
     Traffic traffic;
-    std::string why_down = "not reached yet";
+    absl::Status why_down = absl::UnavailableError("not reached yet");
   };
   struct Entry {
     Event event;

@@ -33,7 +33,7 @@ class GrpcTlsTest : public testing::Test {
     std::string said;
     while (absl::Now() < deadline && !testing::Value(said, expected)) {
       absl::SleepFor(absl::Milliseconds(20));
-      said = (*channel_a)->DescribePeer(1);
+      said = std::string((*channel_a)->PeerStatus(1).message());
     }
     EXPECT_THAT(said, expected);
     EXPECT_FALSE((*channel_a)->Next(absl::Now()).has_value()) << "nobody may come up";
@@ -187,10 +187,10 @@ TEST_F(GrpcTlsTest, APeerThatSpeaksPlainTextIsNamed) {
   auto a = CreateGrpcChannel(options);
   ASSERT_TRUE(a.ok());
   const absl::Time deadline = absl::Now() + absl::Seconds(5);
-  while ((*a)->DescribePeer(1) == "not reached yet" && absl::Now() < deadline) {
+  while ((*a)->PeerStatus(1).message() == "not reached yet" && absl::Now() < deadline) {
     absl::SleepFor(absl::Milliseconds(20));
   }
-  EXPECT_THAT((*a)->DescribePeer(1), HasSubstr("does not speak TLS"));
+  EXPECT_THAT(std::string((*a)->PeerStatus(1).message()), HasSubstr("does not speak TLS"));
   a->reset();
   ::shutdown(server.fd(), SHUT_RDWR);
   answers.join();
@@ -199,10 +199,11 @@ TEST_F(GrpcTlsTest, APeerThatSpeaksPlainTextIsNamed) {
 TEST_F(GrpcTlsTest, APeerThatIsNotThereIsWaitedFor) {
   auto a = CreateGrpcChannel(parties_.Options(0));
   const absl::Time deadline = absl::Now() + absl::Seconds(5);
-  while ((*a)->DescribePeer(1) == "not reached yet" && absl::Now() < deadline) {
+  while ((*a)->PeerStatus(1).message() == "not reached yet" && absl::Now() < deadline) {
     absl::SleepFor(absl::Milliseconds(20));
   }
-  EXPECT_THAT((*a)->DescribePeer(1), HasSubstr("connection refused"));
+  EXPECT_THAT(std::string((*a)->PeerStatus(1).message()), HasSubstr("connection refused"));
+  EXPECT_TRUE(absl::IsUnavailable((*a)->PeerStatus(1)));
   border::EgressGate gate({}, nullptr);
   const auto sent = (*a)->Send(TestMessage(gate, 1, 0, 1), absl::Now());
   EXPECT_TRUE(absl::IsUnavailable(sent)) << sent;

@@ -37,11 +37,11 @@ class LoopbackChannel : public Channel {
     mesh_->Disconnect(self_, peer, why, Lost(self_, "it dropped the connection"), false);
   }
 
-  std::string DescribePeer(PartyIndex peer) const override {
+  absl::Status PeerStatus(PartyIndex peer) const override {
     const std::lock_guard lock(mesh_->mutex_);
-    if (!IsPeer(peer)) return "no such peer";
+    if (!IsPeer(peer)) return absl::InvalidArgumentError("no such peer");
     const auto& link = mesh_->At(self_, peer);
-    return link.connected ? "connected" : link.why_down;
+    return link.connected ? absl::OkStatus() : link.why_down;
   }
 
   Traffic TrafficWith(PartyIndex peer) const override {
@@ -149,7 +149,7 @@ void LoopbackMesh::Disconnect(PartyIndex a, PartyIndex b, const absl::Status& wh
     Link& link = At(from, to);
     link.connected = false;
     // `why` is what the receiving end is told about `from`; the other direction describes `to`.
-    At(to, from).why_down = std::string(why.message());
+    At(to, from).why_down = why;
     if (!keep_messages) {
       std::erase_if(link.arrivals, [](const Arrival& arrival) {
         return arrival.event.kind == Event::Kind::kMessage;
@@ -201,7 +201,8 @@ absl::Status LoopbackMesh::Send(PartyIndex from, wire::Sealed message, absl::Tim
           absl::StrCat("party ", to, " does not take what is sent to it; is it overloaded?"));
     }
   }
-  if (!is_up()) return Lost(to, link.connected ? "it is not connected yet" : link.why_down);
+  if (!is_up())
+    return Lost(to, link.connected ? "it is not connected yet" : link.why_down.message());
   link.traffic.sent_bytes += bytes;
   ++link.traffic.sent_messages;
   auto received = Transmit(link, message);

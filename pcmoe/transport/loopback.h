@@ -63,7 +63,7 @@ class LoopbackMesh : public std::enable_shared_from_this<LoopbackMesh> {
     bool connected = false;  // same in both directions
     bool cut = false;        // same in both directions
     absl::Time up_at;
-    std::string why_down = "not opened yet";
+    absl::Status why_down = absl::UnavailableError("not opened yet");
     Traffic traffic;  // sent: by `from`; received: by `to`
   };
 

@@ -38,9 +38,7 @@ class TamperingChannel final : public transport::Channel {
     return inner_->Next(deadline);
   }
   void Drop(wire::PartyIndex peer, const absl::Status& why) override { inner_->Drop(peer, why); }
-  std::string DescribePeer(wire::PartyIndex peer) const override {
-    return inner_->DescribePeer(peer);
-  }
+  absl::Status PeerStatus(wire::PartyIndex peer) const override { return inner_->PeerStatus(peer); }
   transport::Traffic TrafficWith(wire::PartyIndex peer) const override {
     return inner_->TrafficWith(peer);
   }

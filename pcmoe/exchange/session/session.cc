@@ -14,6 +14,8 @@ namespace {
 constexpr char kFailurePayload[] = "pcmoe/failure";
 // How long a queue may stay full, or a wait go on before signals and deadlines are looked at again.
 constexpr absl::Duration kTick = absl::Milliseconds(200);
+// A stopped peer takes nothing from its queue; those behind it must hear the abort all the same.
+constexpr absl::Duration kAbortWait = absl::Seconds(2);
 // Early messages: a peer is at most one step ahead, so more than this is not a peer but an attack.
 constexpr size_t kMaxEarly = 65536;
 // In a header's layer: the message belongs to the evaluation that follows the step.
@@ -116,11 +118,17 @@ absl::Status Session::EnterStep(uint64_t step, uint32_t attempt, Phase phase) {
 
 absl::Status Session::Send(wire::PartyIndex to, wire::MessageKind kind, uint16_t layer,
                            uint16_t micro_batch, wire::Buffer payload) {
+  return SendBy(absl::Now() + options_.peer_timeout, to, kind, layer, micro_batch,
+                std::move(payload));
+}
+
+absl::Status Session::SendBy(absl::Time deadline, wire::PartyIndex to, wire::MessageKind kind,
+                             uint16_t layer, uint16_t micro_batch, wire::Buffer payload) {
   const uint16_t phase_bit = phase_ == Phase::kEvaluation ? kEvaluationBit : 0;
   const wire::MessageHeader header{kind, step_, attempt_, static_cast<uint16_t>(layer | phase_bit),
                                    micro_batch};
   PCMOE_ASSIGN_OR_RETURN(wire::Sealed sealed, gate_->Release(to, header, std::move(payload)));
-  const absl::Status sent = channel_->Send(std::move(sealed), absl::Now() + options_.peer_timeout);
+  const absl::Status sent = channel_->Send(std::move(sealed), deadline);
   if (sent.ok()) return sent;
   if (sent.code() == absl::StatusCode::kDeadlineExceeded) {
     return FailureStatus({to, AbortReason::kTimeout}, "its queue stayed full");
@@ -280,12 +288,13 @@ void Session::WaitForAnything(absl::Time deadline, std::vector<wire::PartyIndex>
 void Session::TellAbort(const Failure& failure) {
   if (channel_ == nullptr || abort_told_) return;
   abort_told_ = true;
+  const absl::Time deadline = absl::Now() + kAbortWait;
   wire::Buffer payload = wire::Buffer::Allocate(2);
   payload.writable()[0] = static_cast<uint8_t>(failure.culprit);
   payload.writable()[1] = static_cast<uint8_t>(failure.reason);
   for (wire::PartyIndex to = 0; to < parties(); ++to) {
     if (to == self() || !up_[static_cast<size_t>(to)]) continue;
-    const absl::Status ignored = Send(to, wire::MessageKind::kAbort, 0, 0, payload);
+    const absl::Status ignored = SendBy(deadline, to, wire::MessageKind::kAbort, 0, 0, payload);
   }
 }
 

@@ -88,12 +88,14 @@ class Session {
   /// lost.
   std::optional<std::pair<wire::MessageHeader, wire::Buffer>> TakeHello(wire::PartyIndex from);
   bool IsUp(wire::PartyIndex peer) const { return up_[static_cast<size_t>(peer)]; }
-  std::string DescribePeer(wire::PartyIndex peer) const { return channel_->DescribePeer(peer); }
+  /// OK while connected, else why not (transport::Channel::PeerStatus).
+  absl::Status PeerStatus(wire::PartyIndex peer) const { return channel_->PeerStatus(peer); }
   /// Waits for any event until `deadline`, ignoring failures (used while parties find each other).
   /// Peers that came up are reported in `came_up`.
   void WaitForAnything(absl::Time deadline, std::vector<wire::PartyIndex>& came_up);
 
-  /// Tells the others that this attempt is void, once an attempt; never fails. What was heard is
+  /// Tells the others that this attempt is void, once an attempt; never fails, and waits for full
+  /// queues two seconds at most. What was heard is
   /// passed on, so that whoever sees this party leave knows because of whom.
   void TellAbort(const Failure& failure);
   /// Drops a peer's connection, after it broke the rules.
@@ -122,6 +124,8 @@ class Session {
   absl::Status Pump(absl::Time deadline);
   absl::Status Handle(transport::Event event);
   absl::Status HandleMessage(wire::PartyIndex from, wire::Message message);
+  absl::Status SendBy(absl::Time deadline, wire::PartyIndex to, wire::MessageKind kind,
+                      uint16_t layer, uint16_t micro_batch, wire::Buffer payload);
   absl::Status WhyItLeft(wire::PartyIndex peer);
   absl::Status HandleAbort(wire::PartyIndex from, const wire::Message& message);
   absl::Status Deliver(const Place& place, wire::Message message);

@@ -115,6 +115,30 @@ TEST_F(SessionTest, AnAbortNamesTheCulpritToEverybody) {
   EXPECT_EQ(vote.status().message(), "party ann stopped by an error of its own");
 }
 
+TEST_F(SessionTest, AnAbortWaitsOnlyShortlyForAPeerThatTakesNothing) {
+  auto mesh = transport::LoopbackMesh::Create(3, {.queue_bytes = 256});
+  std::vector<std::unique_ptr<transport::Channel>> channels;
+  for (int party = 0; party < 3; ++party) channels.push_back(mesh->Open(party));
+  const auto make = [&](int party) {
+    return Session(channels[static_cast<size_t>(party)].get(), &gate_a_,
+                   {.peer_timeout = absl::Seconds(60), .names = {"ann", "bob", "cat"}});
+  };
+  Session ann = make(0);
+  Session cat = make(2);
+  std::vector<wire::PartyIndex> came_up;
+  while (!ann.IsUp(1) || !ann.IsUp(2)) ann.WaitForAnything(absl::InfiniteFuture(), came_up);
+  while (!cat.IsUp(0)) cat.WaitForAnything(absl::InfiniteFuture(), came_up);
+  ASSERT_TRUE(ann.EnterStep(0, 1).ok());
+  ASSERT_TRUE(cat.EnterStep(0, 1).ok());
+  ASSERT_TRUE(ann.Send(1, MessageKind::kExpertRows, 0, 0, wire::Buffer::Allocate(4096)).ok());
+  const absl::Time begin = absl::Now();
+  ann.TellAbort({1, AbortReason::kTimeout});
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
+  EXPECT_GT(absl::Now() - begin, absl::Seconds(1));  // so bob's queue was full indeed
+  const auto vote = cat.Await(MessageKind::kVote, 0, 0, 0);
+  EXPECT_EQ(FailureIn(vote.status())->culprit, 1);
+}
+
 TEST_F(SessionTest, ADeadPeerIsNoticedAtOnce) {
   ASSERT_TRUE(a_.EnterStep(0, 1).ok());
   channels_[1].reset();
