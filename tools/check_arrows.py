@@ -41,7 +41,7 @@ ONLY = {
     r"grpc(pp)?/": {"transport"},
     r"(sys/socket|netinet/|netdb)": {"transport"},
     r"arpa/inet": {"transport", "provision"},
-    r"openssl/": {"provision"},
+    r"openssl/": {"provision", "border"},
     r"(ATen|torch|c10)/": {"tensor", "model", "optim", "border", "exchange/shard", "exchange/rows",
                            "train", "cli", "plan"},
 }

@@ -1,0 +1,40 @@
+// pcmoe/border/mask_loops.h: the loops of fixed_point.h and pairwise_masks.h that are compiled once
+// per CPU feature level. Included by files built with wide instruction sets: plain C types only,
+// nothing inline from outside.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pcmoe::border {
+
+/// Elements that share a piece of the rounding stream: the first half of them takes 16 words of it,
+/// the second half the same words turned by 16 bits.
+inline constexpr size_t kRoundingChunk = 32;
+
+/// All levels give the same bits. Words are little-endian in memory.
+struct MaskLoops {
+  const char* name;  ///< "avx512", "avx2" or "baseline"
+  /// net = (negate_net ? -net : net) + (subtract ? -stream : stream), mod 2^32.
+  void (*combine)(uint32_t* net, bool negate_net, const uint32_t* stream, bool subtract,
+                  size_t count);
+  /// out = round(values * scale) + mask for `chunks` chunks, stochastically with the words of
+  /// `random` (half as many as values). False when a |value * scale| is not below `limit` (NaN
+  /// included); such an element counts as 0.
+  bool (*round_and_mask)(const float* values, size_t chunks, float scale, float limit,
+                         const uint32_t* random, const uint32_t* mask, uint32_t* out);
+  /// The largest of the values' bits without sign: orders as |x| does, and NaN above infinity.
+  int32_t (*max_magnitude)(const float* values, size_t count);
+  /// sum += words at `bytes` (any address), mod 2^32.
+  void (*add)(uint32_t* sum, const uint8_t* bytes, size_t count);
+  /// add_to += signed(sum) * unit, in double, rounded once.
+  void (*decode)(const uint32_t* sum, size_t count, double unit, float* add_to);
+};
+
+const MaskLoops& Avx512MaskLoops();
+const MaskLoops& Avx2MaskLoops();
+const MaskLoops& BaselineMaskLoops();
+/// The widest that this processor has and PCMOE_CPU allows (base/cpu_level.h), chosen once.
+const MaskLoops& ActiveMaskLoops();
+
+}  // namespace pcmoe::border
