@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
@@ -93,7 +94,7 @@ std::string LastSentence(const std::string& text) {
 absl::Status StatusOfChild(const std::string& name, int wait_status, const std::string& sentence) {
   if (WIFSIGNALED(wait_status)) {
     return absl::AbortedError(absl::StrCat(name, ": killed by signal ", WTERMSIG(wait_status), " (",
-                                           ::strsignal(WTERMSIG(wait_status)), ")"));
+                                           ::sigdescr_np(WTERMSIG(wait_status)), ")"));
   }
   const int code = WEXITSTATUS(wait_status);
   const std::string message = absl::StrCat(
@@ -124,8 +125,8 @@ absl::Status Children::Start(const ChildSpec& spec) {
   const std::vector<char*> environment_pointers = Pointers(environment);
   const int log = ::open(spec.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (log < 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(spec.log.string(), ": cannot be written: ", std::strerror(errno)));
+    return absl::FailedPreconditionError(absl::StrCat(
+        spec.log.string(), ": cannot be written: ", std::generic_category().message(errno)));
   }
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
@@ -135,8 +136,8 @@ absl::Status Children::Start(const ChildSpec& spec) {
   const int error = errno;
   ::close(log);
   if (pid < 0) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(spec.name, ": no process could be started: ", std::strerror(error)));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        spec.name, ": no process could be started: ", std::generic_category().message(error)));
   }
   children_.push_back({spec, pid, 0});
   return absl::OkStatus();

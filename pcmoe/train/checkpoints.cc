@@ -16,6 +16,60 @@ using Json = nlohmann::ordered_json;
 constexpr char kPrefix[] = "checkpoint-";
 constexpr char kUnfinished[] = ".unfinished-";
 
+constexpr char kTrainerState[] = "trainer_state.json";
+constexpr char kPartyState[] = "party_state.json";
+constexpr uint64_t kMaxStateBytes = uint64_t{1} << 24;
+
+// The keys of transformers' TrainerState, none else: it refuses others.
+Json TrainerStateJson(const TrainerState& state) {
+  Json history = Json::array();
+  for (const LogEntry& logged : state.log_history) {
+    Json entry = logged.values;
+    entry["step"] = logged.step;
+    history.push_back(std::move(entry));
+  }
+  return {{"epoch", state.epoch},
+          {"global_step", state.global_step},
+          {"log_history", std::move(history)},
+          {"max_steps", state.max_steps}};
+}
+
+Json PartyStateJson(const TrainerState& state, const std::string& federation) {
+  Json data = Json::array();
+  for (const data::Cursor& cursor : state.cursors) data.push_back(Json::parse(cursor.ToJson()));
+  return {{"global_step", state.global_step}, {"federation", federation}, {"data", data}};
+}
+
+// A member that is not a number was not finite when it was written.
+std::vector<LogEntry> LogHistoryFrom(const Json& history) {
+  std::vector<LogEntry> entries;
+  for (const Json& entry : history) {
+    if (!entry.is_object() || !entry.contains("step") || !entry["step"].is_number_integer()) {
+      continue;
+    }
+    entries.push_back({.step = entry["step"].get<int64_t>()});
+    for (const auto& [key, value] : entry.items()) {
+      if (key != "step" && value.is_number()) entries.back().values[key] = value.get<double>();
+    }
+  }
+  return entries;
+}
+
+absl::StatusOr<Json> ReadJson(const fs::path& path) {
+  PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, kMaxStateBytes));
+  return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+absl::Status Damaged(const fs::path& path) {
+  return absl::DataLossError(
+      absl::StrCat(path.string(), ": is damaged; remove this checkpoint's folder"));
+}
+
+bool IsOfStep(const Json& json, int64_t step) {
+  return json.is_object() && json.contains("global_step") &&
+         json["global_step"].is_number_integer() && json["global_step"].get<int64_t>() == step;
+}
+
 absl::Status Remove(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
@@ -67,36 +121,32 @@ absl::Status Checkpoints::Save(const TrainerState& state, PartyModel& model) {
   PCMOE_RETURN_IF_ERROR(Remove(temporary));
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(temporary, 0700));
   PCMOE_RETURN_IF_ERROR(model.Save(temporary));
-  Json json;
-  json["global_step"] = state.global_step;
-  json["federation"] = federation_;
-  json["data"] = Json::array();
-  for (const data::Cursor& cursor : state.cursors) {
-    json["data"].push_back(Json::parse(cursor.ToJson()));
+  const std::pair<const char*, Json> files[] = {{kTrainerState, TrainerStateJson(state)},
+                                                {kPartyState, PartyStateJson(state, federation_)}};
+  for (const auto& [name, json] : files) {
+    PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(temporary / name, json.dump(2) + "\n"));
   }
-  PCMOE_RETURN_IF_ERROR(
-      base::WriteFileAtomically(temporary / "trainer_state.json", json.dump(2) + "\n"));
   PCMOE_RETURN_IF_ERROR(Retire(state.global_step));
   return base::PublishFolder(temporary, FolderOf(state.global_step));
 }
 
 absl::StatusOr<TrainerState> Checkpoints::ReadState(int64_t step) const {
-  const fs::path path = FolderOf(step) / "trainer_state.json";
-  PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, 1 << 20));
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const bool readable = json.is_object() && json.contains("global_step") &&
-                        json["global_step"].is_number_integer() && json.contains("data") &&
-                        json["data"].is_array() && json.contains("federation") &&
-                        json["federation"].is_string();
-  if (!readable || json["global_step"].get<int64_t>() != step) {
-    return absl::DataLossError(
-        absl::StrCat(path.string(), ": is damaged; remove this checkpoint's folder"));
+  const fs::path path = FolderOf(step) / kPartyState;
+  PCMOE_ASSIGN_OR_RETURN(const Json json, ReadJson(path));
+  if (!IsOfStep(json, step) || !json.contains("data") || !json["data"].is_array() ||
+      !json.contains("federation") || !json["federation"].is_string()) {
+    return Damaged(path);
   }
   TrainerState state{.global_step = step, .federation = json["federation"].get<std::string>()};
   for (const Json& cursor : json["data"]) {
     PCMOE_ASSIGN_OR_RETURN(data::Cursor parsed, data::Cursor::FromJson(cursor.dump()));
     state.cursors.push_back(parsed);
   }
+  PCMOE_ASSIGN_OR_RETURN(const Json logged, ReadJson(FolderOf(step) / kTrainerState));
+  if (!IsOfStep(logged, step) || !logged.contains("log_history")) {
+    return Damaged(FolderOf(step) / kTrainerState);
+  }
+  state.log_history = LogHistoryFrom(logged["log_history"]);
   return state;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,14 +13,29 @@
 
 namespace pcmoe::train {
 
+/// One entry of transformers' `log_history`: what was logged after `step` committed steps, by
+/// transformers' names (loss, grad_norm, learning_rate, epoch, eval_loss, ..).
+struct LogEntry {
+  int64_t step = 0;
+  std::map<std::string, double> values;
+  bool operator==(const LogEntry&) const = default;
+};
+
+/// A checkpoint keeps at most this many entries, the newest; metrics.jsonl has them all.
+inline constexpr size_t kMaxLogEntries = 4096;
+
 /// What a checkpoint keeps besides tensors.
 struct TrainerState {
   int64_t global_step = 0;            ///< Committed optimizer steps.
   std::vector<data::Cursor> cursors;  ///< Of each data source.
   std::string federation;  ///< As read: hex digest of the manifest; "" for a central run.
+  double epoch = 0;        ///< Of the first data source that has data. Not read back.
+  int64_t max_steps = 0;   ///< Not read back.
+  std::vector<LogEntry> log_history = {};
 };
 
-/// A party's output_dir. One process at a time.
+/// A party's output_dir. One process at a time. A checkpoint's trainer_state.json is one that
+/// transformers' TrainerState reads; what only pcmoe knows is beside it, in party_state.json.
 class Checkpoints {
  public:
   Checkpoints(std::filesystem::path folder, std::string federation, int64_t total_limit);

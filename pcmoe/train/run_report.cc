@@ -62,7 +62,13 @@ void RunReport::Step(const StepRecord& record) {
     ++timed_steps_;
   }
   if (record.step % logging_steps_ != 0 && record.step != max_steps_) return;
+  Remember({record.step,
+            {{"loss", record.loss},
+             {"grad_norm", record.grad_norm},
+             {"learning_rate", record.learning_rate},
+             {"epoch", record.epoch}}});
   Json json{{"step", record.step},
+            {"epoch", record.epoch},
             {"loss", record.loss},
             {"grad_norm", record.grad_norm},
             {"learning_rate", record.learning_rate},
@@ -93,6 +99,18 @@ void RunReport::Evaluation(int64_t step, const std::string& name, double loss, i
   last_eval_[name] = {loss, tokens};
   Write(Json{{"step", step}, {"eval", name}, {"eval_loss", loss}, {"eval_tokens", tokens}}.dump());
   if (print_) base::LogInfo(absl::StrFormat("step %d eval_loss %.4f (%s)", step, loss, name));
+}
+
+void RunReport::MeanEvaluation(int64_t step, double loss, int64_t tokens) {
+  std::erase_if(history_, [step](const LogEntry& entry) {
+    return entry.step == step && entry.values.contains("eval_loss");
+  });
+  Remember({step, {{"eval_loss", loss}, {"eval_tokens", static_cast<double>(tokens)}}});
+}
+
+void RunReport::Remember(LogEntry entry) {
+  history_.push_back(std::move(entry));
+  if (history_.size() > kMaxLogEntries) history_.erase(history_.begin());
 }
 
 void RunReport::Note(const std::string& event, const std::string& detail) {

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "pcmoe/base/status.h"
+#include "pcmoe/train/checkpoints.h"
 
 namespace pcmoe::train {
 
 /// One committed step, for the log. Names in the file are transformers'.
 struct StepRecord {
   int64_t step = 0;
+  double epoch = 0;
   double loss = 0;  ///< Mean cross entropy of this party's own tokens; 0 without tokens.
   double grad_norm = 0;
   double learning_rate = 0;
@@ -41,7 +43,14 @@ class RunReport {
 
   void Step(const StepRecord& record);
   void Evaluation(int64_t step, const std::string& name, double loss, int64_t tokens);
+  /// The mean over the evaluation files, by tokens; for the history only. Said again for a step, it
+  /// replaces what was said.
+  void MeanEvaluation(int64_t step, double loss, int64_t tokens);
   void Note(const std::string& event, const std::string& detail);
+  /// What was logged up to here, for a checkpoint: at most kMaxLogEntries, the newest. A run that
+  /// goes on from a checkpoint goes on from its history.
+  const std::vector<LogEntry>& history() const { return history_; }
+  void SetHistory(std::vector<LogEntry> history) { history_ = std::move(history); }
   /// The final summary; `peak_states_bytes` is what the allocator measured.
   absl::Status Finish(int64_t steps, uint64_t sent_bytes, uint64_t states_bytes,
                       uint64_t peak_allocated_bytes);
@@ -49,6 +58,7 @@ class RunReport {
  private:
   RunReport() = default;
   void Write(const std::string& line);
+  void Remember(LogEntry entry);
 
   std::filesystem::path output_dir_;
   std::FILE* file_ = nullptr;
@@ -57,6 +67,7 @@ class RunReport {
   double seconds_ = 0, tokens_ = 0;  // of this process, without the first step
   int64_t timed_steps_ = 0, seen_steps_ = 0;
   std::map<std::string, std::pair<double, int64_t>> last_eval_;
+  std::vector<LogEntry> history_;
 };
 
 /// Resident memory of this process, peak so far, in bytes (VmHWM).

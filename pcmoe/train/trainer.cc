@@ -62,6 +62,16 @@ std::vector<data::Cursor> Trainer::Cursors() const {
   return cursors;
 }
 
+double Trainer::Epoch() const {
+  for (const data::BatchSource& source : parts_.sources) {
+    if (source.empty()) continue;
+    const data::Cursor cursor = source.cursor();
+    return static_cast<double>(cursor.epoch) +
+           static_cast<double>(cursor.position) / static_cast<double>(source.size());
+  }
+  return 0;
+}
+
 absl::Status Trainer::Seek(const std::vector<data::Cursor>& cursors) {
   for (size_t i = 0; i < parts_.sources.size(); ++i) {
     const data::Cursor cursor = i < cursors.size() ? cursors[i] : data::Cursor{};
@@ -119,10 +129,12 @@ absl::Status Trainer::MeetAndRestore() {
     PCMOE_ASSIGN_OR_RETURN(const TrainerState state,
                            parts_.checkpoints.Load(meeting.step, parts_.model));
     PCMOE_RETURN_IF_ERROR(Seek(state.cursors));
+    parts_.report.SetHistory(state.log_history);
     base::LogInfo(absl::StrCat("going on from checkpoint-", meeting.step));
   } else {
     PCMOE_RETURN_IF_ERROR(parts_.model.Restart());
     PCMOE_RETURN_IF_ERROR(Seek({}));
+    parts_.report.SetHistory({});
     if (step_ >= 0 || !held.empty()) base::LogInfo("going on from the start");
   }
   step_ = meeting.step;
@@ -156,6 +168,7 @@ absl::Status Trainer::RunOneStep() {
   PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(report->common_durable_step));
 
   StepRecord record{.step = step_,
+                    .epoch = Epoch(),
                     .grad_norm = report->grad_norm,
                     .learning_rate = plan.learning_rate,
                     .aux_loss = report->own.balance_loss,
@@ -181,11 +194,18 @@ absl::Status Trainer::Evaluate() {
   PCMOE_ASSIGN_OR_RETURN(const auto results, RunEvaluation(step_ - 1, attempt_, parts_.eval_batches,
                                                            kEvalMicroBatchesAtOnce, parts_.session,
                                                            parts_.experts, parts_.model));
+  double loss_sum = 0;
+  int64_t tokens = 0;
   for (size_t i = 0; i < results.size(); ++i) {
     if (results[i].loss_tokens == 0) continue;
+    loss_sum += results[i].loss_sum;
+    tokens += results[i].loss_tokens;
     parts_.report.Evaluation(step_, parts_.eval_names[i],
                              results[i].loss_sum / static_cast<double>(results[i].loss_tokens),
                              results[i].loss_tokens);
+  }
+  if (tokens > 0) {
+    parts_.report.MeanEvaluation(step_, loss_sum / static_cast<double>(tokens), tokens);
   }
   evaluated_step_ = step_;
   parts_.session.TakeWaits();
@@ -196,7 +216,12 @@ absl::Status Trainer::SaveIfDue() {
   if (!Due(parts_.config.save_steps)) return absl::OkStatus();
   const std::vector<int64_t> held = parts_.checkpoints.Steps();
   if (!held.empty() && held.back() == step_) return absl::OkStatus();
-  return parts_.checkpoints.Save({.global_step = step_, .cursors = Cursors()}, parts_.model);
+  return parts_.checkpoints.Save({.global_step = step_,
+                                  .cursors = Cursors(),
+                                  .epoch = Epoch(),
+                                  .max_steps = parts_.config.max_steps,
+                                  .log_history = parts_.report.history()},
+                                 parts_.model);
 }
 
 // Nobody leaves before everybody's last checkpoint is durable. The second round says "I heard all

@@ -56,6 +56,7 @@ class Trainer {
   absl::Status Seek(const std::vector<data::Cursor>& cursors);
   bool Due(int64_t every) const;
   double BalanceCoef() const;
+  double Epoch() const;
 
   TrainerParts parts_;
   int64_t step_ = -1;  // committed; -1: not started

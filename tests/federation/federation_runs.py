@@ -115,9 +115,9 @@ class Federation:
         for party in PARTIES:
             self.set_shuffle_key(party)
 
-    def provision(self):
+    def provision(self, out=None):
         command = [self.binary, "provision", "--config", self.config, "--parties",
-                   ",".join(PARTIES), "--out", self.folder]
+                   ",".join(PARTIES), "--out", out or self.folder]
         for party, port in self.ports.items():
             command += ["--address", f"{party}=127.0.0.1:{port}"]
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
@@ -233,13 +233,21 @@ class Federation:
         return {f"{party}/{file.parent.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
                 for file in files}
 
+    def trainer_state(self, party, step):
+        """What transformers reads from a checkpoint; its own keys and no others."""
+        path = self.out(party) / f"checkpoint-{step}" / "trainer_state.json"
+        return json.loads(path.read_text(encoding="utf-8"))
+
     def all_checkpoints(self):
         return {name: digest for party in PARTIES
                 for name, digest in self.checkpoints(party).items()}
 
-    def losses(self, party):
+    def metrics(self, party):
         lines = (self.out(party) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
+        return [json.loads(line) for line in lines]
+
+    def losses(self, party):
+        return [record["loss"] for record in self.metrics(party) if "loss" in record]
 
     def result(self, party):
         return json.loads((self.out(party) / "result.json").read_text(encoding="utf-8"))
@@ -272,4 +280,5 @@ def main():
     unittest.main(verbosity=2)
 
 
-STOP, CONTINUE, TERMINATE = signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM
+STOP, CONTINUE = signal.SIGSTOP, signal.SIGCONT
+TERMINATE, KILL = signal.SIGTERM, signal.SIGKILL

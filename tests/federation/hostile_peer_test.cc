@@ -21,6 +21,12 @@ using wire::MessageKind;
 constexpr int kParties = 3;
 constexpr int kBad = 1;  // party b
 constexpr uint64_t kMisdeedStep = 2;
+// An honest party must be heard within it, however slowly a sanitizer lets it compute.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr absl::Duration kShortTimeout = absl::Seconds(10);
+#else
+constexpr absl::Duration kShortTimeout = absl::Seconds(1);
+#endif
 
 Recipe TheRecipe(int steps) {
   Recipe recipe = SmallRecipe("olmoe");
@@ -191,7 +197,7 @@ class HostilePeer : public testing::TestWithParam<Misdeed> {};
 TEST_P(HostilePeer, ChangesNoWeightAndIsNamed) {
   const Misdeed& misdeed = GetParam();
   Recipe recipe = TheRecipe(5);
-  recipe.peer_timeout = absl::Seconds(misdeed.reason == AbortReason::kTimeout ? 1 : 30);
+  recipe.peer_timeout = misdeed.reason == AbortReason::kTimeout ? kShortTimeout : absl::Seconds(30);
   bool silent = false;
   const auto outcomes = RunWithBad(recipe, [&](wire::PartyIndex to, const Draft& draft) {
     // Silence is towards all and lasts; a wrong message goes to a alone.

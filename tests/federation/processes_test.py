@@ -36,6 +36,24 @@ class ProcessCase(FederationCase):
         self.assertEqual([], [name for name in wanted if found[name] != wanted[name]])
 
 
+    def assert_one_history(self, federation, max_steps):
+        """The last checkpoints' log_history: every step once, then the evaluation, and the same
+        figures as in metrics.jsonl."""
+        for party in PARTIES:
+            history = federation.trainer_state(party, max_steps)["log_history"]
+            steps = [entry for entry in history if "loss" in entry]
+            self.assertEqual([entry["step"] for entry in steps], list(range(1, max_steps + 1)))
+            logged = {}
+            for record in federation.metrics(party):
+                if "loss" in record:
+                    logged[record["step"]] = record
+            for entry in steps:
+                self.assertEqual(entry, {key: logged[entry["step"]][key] for key in entry})
+            self.assertEqual(set(steps[0]), {"epoch", "grad_norm", "learning_rate", "loss", "step"})
+            self.assertEqual([entry["step"] for entry in history if "eval_loss" in entry], [max_steps])
+            self.assertEqual(len(history), max_steps + 1)
+
+
 class Reproducible(ProcessCase):
     def test_bit_for_bit_whatever_the_timing(self):
         wanted = self.reference(max_steps=40)
@@ -86,6 +104,19 @@ class Reproducible(ProcessCase):
             self.assertLess(uneven.losses("a")[-1], uneven.losses("a")[0])
             sent = self.ledger_sums(uneven, "a")
             self.assertNotIn("expert_outputs", {line["kind"] for line in sent})
+
+    def test_transformers_reads_trainer_state(self):
+        from transformers.trainer_callback import TrainerState
+        with self.federation("logged") as logged:
+            logged.start_all()
+            self.finish(logged)
+            self.assert_one_history(logged, 12)
+            state = TrainerState.load_from_json(
+                str(logged.out("a") / "checkpoint-12" / "trainer_state.json"))
+            self.assertEqual((state.global_step, state.max_steps), (12, 12))
+            self.assertEqual([entry["loss"] for entry in state.log_history if "loss" in entry],
+                             logged.losses("a"))
+            self.assertGreater(state.epoch, 0)
 
     def ledger_sums(self, federation, party):
         ledger = federation.out(party) / "ledger.jsonl"
@@ -166,6 +197,7 @@ class Killed(ProcessCase):
                         federation.start(party)
             self.finish(federation)
             self.assert_same(federation.all_checkpoints(), self.reference(max_steps=self.STEPS))
+            self.assert_one_history(federation, self.STEPS)
             for party in PARTIES:
                 subprocess.run([self.binary, "ledger", federation.out(party) / "ledger.jsonl"],
                                check=True, capture_output=True, timeout=60)

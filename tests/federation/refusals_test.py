@@ -5,28 +5,26 @@ import socket
 import sys
 import time
 
-from federation_runs import PARTIES, STOP, TERMINATE, FederationCase, main
+from federation_runs import CONTINUE, KILL, PARTIES, STOP, TERMINATE, FederationCase, main
 
 RUN_FAILED, CONNECTION, TIMEOUT, BAD_INPUT = 1, 2, 3, 4
 
 
 class Refusals(FederationCase):
-    def last_checkpoints(self, federation, party):
-        newest = max(int(name.split("/")[1].removeprefix("checkpoint-"))
-                     for name in federation.checkpoints(party))
-        return {name: digest for name, digest in federation.checkpoints(party).items()
-                if f"/checkpoint-{newest}/" in name}
-
     def lose(self, number, reasons, victim="c"):
-        """A running party gets signal `number`; the others stop, in seconds, naming it."""
+        """A running party gets signal `number`; the others stop, in seconds, naming it, and what is
+        on anybody's disk stays as it was."""
         with self.federation(max_steps=5000, on_peer_loss="stop") as federation:
             federation.start_all()
             federation.wait_for_step(victim, 7)
+            # Without the victim the others end the step that they are in at most: then all is still.
+            federation.signal(victim, STOP)
+            time.sleep(0.7)
+            before = federation.all_checkpoints()
             begin = time.monotonic()
-            if number is None:
-                federation.kill(victim)
-            else:
-                federation.signal(victim, number)
+            federation.signal(victim, number)
+            if number == TERMINATE:
+                federation.signal(victim, CONTINUE)
             others = [party for party in PARTIES if party != victim]
             codes = federation.wait(others, patience=40)
             took = time.monotonic() - begin
@@ -34,21 +32,32 @@ class Refusals(FederationCase):
                 line = federation.last_line(party)
                 self.assertIn(codes[party], reasons, line)
                 self.assertTrue(line.startswith(f"pcmoe: party {victim} "), line)
-                self.assertEqual(0, len([step for step in self.steps_on_disk(federation, party)
-                                         if step % 3 != 0 or step > federation.step(party)]))
-                self.assertTrue(self.last_checkpoints(federation, party))
             if number == TERMINATE:
                 self.assertEqual(federation.wait([victim])[victim], RUN_FAILED)
                 self.assertIn("interrupted by a signal", federation.last_line(victim))
+            self.assert_untouched(before, federation, may_end_its_step=number == TERMINATE)
             print(f"{self.id().rsplit('.', 1)[-1]}: {took:.1f} s; {line}", file=sys.stderr)
             self.assertLess(took, 20)
+
+    def assert_untouched(self, before, federation, may_end_its_step):
+        """Every tensor file that was there is there as it was; no other has come."""
+        after = federation.all_checkpoints()
+        self.assertGreaterEqual(len(before), 2 * len(PARTIES))  # weights and optimizer of each
+        for party in PARTIES:
+            self.assertEqual(set(), {step for step in self.steps_on_disk(federation, party)
+                                     if step % 3 != 0 or step > federation.step(party)})
+        if may_end_its_step:  # and cut a checkpoint then, for which an older one goes
+            before = {name: digest for name, digest in before.items() if name in after}
+            after = {name: digest for name, digest in after.items() if name in before}
+            self.assertTrue(before)
+        self.assertEqual(before, after)
 
     def steps_on_disk(self, federation, party):
         return {int(name.split("/")[1].removeprefix("checkpoint-"))
                 for name in federation.checkpoints(party)}
 
     def test_a_killed_party_is_named_by_all(self):
-        self.lose(None, [CONNECTION])
+        self.lose(KILL, [CONNECTION])
 
     def test_a_stopped_party_is_as_dead_as_a_killed_one(self):
         self.lose(STOP, [CONNECTION])
@@ -106,6 +115,28 @@ class Refusals(FederationCase):
                 shutil.copy2(stranger.folder / "d" / name, federation.folder / "d" / name)
             self.alone(federation, "d", CONNECTION, "party")
 
+    def test_a_party_of_another_authority_is_named_by_the_others(self):
+        # The same federation by id, addresses and settings: only the authority is another.
+        with self.federation(rendezvous_timeout_s=8) as federation:
+            strange = self.root / "strange"
+            (strange / "ca").mkdir(parents=True)
+            shutil.copy2(federation.folder / "ca" / "manifest.json", strange / "ca")
+            federation.provision(strange)
+            for file in (strange / "d").iterdir():
+                if file.name != "party.toml":
+                    shutil.copy2(file, federation.folder / "d")
+            self.assertEqual((strange / "d" / "manifest.json").read_bytes(),
+                             (federation.folder / "a" / "manifest.json").read_bytes())
+            federation.start_all()
+            codes = federation.wait(patience=60)
+            for party in "abc":
+                self.assertEqual(codes[party], CONNECTION, federation.last_line(party))
+                self.assertIn("waited for d (d: its certificate is not good",
+                              federation.last_line(party))
+            self.assertIn(codes["d"], (CONNECTION, TIMEOUT), federation.last_line("d"))
+            self.assertEqual(federation.all_checkpoints(), {})
+            print(federation.last_lines(), file=sys.stderr)
+
     def test_a_party_with_anothers_key_is_refused(self):
         with self.federation() as federation:
             shutil.copy2(federation.folder / "a" / "party.key", federation.folder / "d" / "party.key")
@@ -134,7 +165,7 @@ class Refusals(FederationCase):
             federation.start_all()
             codes = federation.wait(patience=60)
             for party in PARTIES:
-                self.assertIn(codes[party], (CONNECTION, TIMEOUT), federation.last_line(party))
+                self.assertEqual(codes[party], CONNECTION, federation.last_line(party))
                 self.assertIn("manifest" if party == "d" else "d", federation.last_line(party))
                 self.assertEqual(federation.checkpoints(party), {})
             print(federation.last_lines(), file=sys.stderr)

@@ -1,0 +1,121 @@
+# tests/federation/sim_test.py: `pcmoe sim` leaves no process behind, however it ends, and does with one
+# party too. `sim_test.py BINARY` runs it.
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from federation_runs import FED_TOML, PATIENCE_S, FederationCase, main
+
+RUN_FAILED = 1
+DATA = """
+[data]
+train = "{party}.train.jsonl"
+eval = "{party}.dev.jsonl"
+"""
+
+
+def parents():
+    """Parent by process id, of those that are not zombies."""
+    found = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z":
+            found[int(stat.parent.name)] = int(parent)
+    return found
+
+
+class Sim(FederationCase):
+    def start(self, max_steps, *flags):
+        """A sim in a folder called like the test; killed at the end of the test at the latest."""
+        name = self.id().rsplit(".", 1)[-1]
+        config = self.root / f"{name}.toml"
+        config.write_text(DATA + FED_TOML.format(
+            max_steps=max_steps, schedule="synchronous", placement="round_robin",
+            on_peer_loss="wait", rendezvous_timeout_s=40))
+        self.out = self.root / name
+        self.log = self.root / f"{name}.log"
+        with open(self.log, "w", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                [self.binary, "sim", "--config", config, "--out", self.out, *flags],
+                stdout=subprocess.PIPE, stderr=log, encoding="utf-8")
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def until(self, what, condition, patience=PATIENCE_S):
+        deadline = time.monotonic() + patience
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, f"never {what}: {self.last_line()}")
+            time.sleep(0.02)
+
+    def last_line(self):
+        return (self.log.read_text(encoding="utf-8").splitlines() or [""])[-1]
+
+    def running(self, max_steps=5000):
+        """A sim whose four parties train, and their process ids by name."""
+        sim = self.start(max_steps, "-n", "4")
+        for party in "abcd":
+            metrics = self.out / party / "out" / "metrics.jsonl"
+            self.until(f"does {party} train", lambda: metrics.exists() and
+                       metrics.read_text(encoding="utf-8").count('"loss"') > 3)
+        parties = {}
+        for pid in (pid for pid, parent in parents().items() if parent == sim.pid):
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            parties[pathlib.Path(os.fsdecode(command[3])).parent.name] = pid
+        self.assertEqual(sorted(parties), list("abcd"))
+        return sim, parties
+
+    def assert_gone(self, parties, patience):
+        self.until("are all parties gone", lambda: not set(parties.values()) & set(parents()), patience)
+
+    def test_ctrl_c_stops_all_parties(self):
+        sim, parties = self.running()
+        sim.send_signal(signal.SIGINT)
+        self.assertEqual(sim.wait(timeout=30), RUN_FAILED)
+        self.assertIn("interrupted: all parties were stopped", self.last_line())
+        self.assert_gone(parties, 0)
+        said = (self.out / "a" / "log").read_text(encoding="utf-8").splitlines()[-1]
+        self.assertTrue(said.startswith("pcmoe: "), said)
+
+    def test_a_party_that_ignores_it_is_killed_after_a_while(self):
+        sim, parties = self.running()
+        os.kill(parties["c"], signal.SIGSTOP)
+        begin = time.monotonic()
+        sim.send_signal(signal.SIGTERM)
+        self.assertEqual(sim.wait(timeout=40), RUN_FAILED)
+        self.assertGreater(time.monotonic() - begin, 5)  # it had its time
+        self.assertIn("interrupted: all parties were stopped", self.last_line())
+        self.assert_gone(parties, 0)
+
+    def test_no_party_outlives_a_sim_that_is_killed(self):
+        sim, parties = self.running()
+        os.kill(parties["b"], signal.SIGSTOP)  # this one neither
+        sim.kill()
+        sim.wait(timeout=30)
+        self.assert_gone(parties, 10)
+
+    def test_a_killed_party_ends_the_run_and_is_named(self):
+        sim, parties = self.running()
+        os.kill(parties["c"], signal.SIGKILL)
+        self.assertEqual(sim.wait(timeout=40), RUN_FAILED)
+        self.assertIn("c: killed by signal 9", self.last_line())
+        self.assert_gone(parties, 0)
+
+    def test_one_party_is_as_good_as_a_central_run(self):
+        sim = self.start(8, "-n", "1", "--compare", "central", "--json")
+        out, _ = sim.communicate(timeout=PATIENCE_S)
+        self.assertEqual(sim.returncode, 0, self.last_line())
+        runs = json.loads(out)["runs"]
+        self.assertEqual(runs["federated"]["eval_loss"], runs["central"]["eval_loss"])
+        self.assertEqual(runs["federated"]["sent_bytes"], 0)
+
+
+if __name__ == "__main__":
+    main()
