@@ -101,7 +101,7 @@ double RunHome(const transport::TestParties& parties, int64_t rows, int64_t top_
   uint64_t step = 0;
   const auto pass = [&] {
     Check(party.session.EnterStep(step++, 1));
-    Check(provider.BeginPass({1, 0}, true));
+    Check(provider.BeginPass({.micro_batches_p = {1, 0}}));
     Check(provider.BeginForward(0));
     Check(provider.Dispatch(0, 0, h_td, routing));
     const auto y = provider.Combine(0, 0);

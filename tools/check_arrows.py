@@ -31,6 +31,8 @@ ALLOWED = {
                        "exchange/session"},
     "exchange/rows": {"tensor", "model", "optim", "federation", "wire", "border", "transport",
                       "exchange/session", "exchange/shard"},
+    "exchange/weights": {"tensor", "model", "optim", "federation", "wire", "border", "transport",
+                         "exchange/session", "exchange/shard"},
     "train": {"tensor", "text", "data", "model", "optim", "federation", "wire", "transport",
               "border", "exchange/session"},
     "provision": {"federation"},
@@ -43,6 +45,7 @@ ONLY = {
     r"arpa/inet": {"transport", "provision"},
     r"openssl/": {"provision", "border"},
     r"(ATen|torch|c10)/": {"tensor", "model", "optim", "border", "exchange/shard", "exchange/rows",
+                           "exchange/weights",
                            "train", "cli", "plan"},
 }
 MAX_LINES = 500

@@ -41,7 +41,7 @@ absl::StatusOr<federation::Owners> ReadPlacement(const std::string& path,
 
 }  // namespace
 
-absl::StatusOr<federation::Manifest> ManifestFrom(const train::RunConfig& config,
+absl::StatusOr<federation::Manifest> ManifestFrom(train::RunConfig config,
                                                   std::vector<federation::PartyEntry> parties) {
   PCMOE_RETURN_IF_ERROR(config.Validate());
   PCMOE_ASSIGN_OR_RETURN(const model::ModelConfig model,
@@ -55,6 +55,11 @@ absl::StatusOr<federation::Manifest> ManifestFrom(const train::RunConfig& config
                                    fs::exists(folder / "model.safetensors.index.json"))) {
     PCMOE_ASSIGN_OR_RETURN(manifest.checkpoint_sha256, model::DigestOfCheckpoint(folder));
   }
+  PCMOE_RETURN_IF_ERROR(train::ResolveBackbone(manifest.checkpoint_sha256.has_value(),
+                                               model.tie_word_embeddings, model.hidden_size,
+                                               config));
+  manifest.exchange =
+      config.exchange == "rows" ? federation::Exchange::kRows : federation::Exchange::kWeights;
   manifest.init_seed = static_cast<uint64_t>(config.seed);
   manifest.schedule_seed = static_cast<uint64_t>(config.seed);
   manifest.schedule = config.schedule == "round_robin" ? federation::Schedule::kRoundRobin

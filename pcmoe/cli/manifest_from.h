@@ -12,7 +12,7 @@ namespace pcmoe::cli {
 
 /// Fills everything but the id: digests of the model's files, placement, shared training settings.
 /// INVALID_ARGUMENT when the config or a file it names cannot be used.
-absl::StatusOr<federation::Manifest> ManifestFrom(const train::RunConfig& config,
+absl::StatusOr<federation::Manifest> ManifestFrom(train::RunConfig config,
                                                   std::vector<federation::PartyEntry> parties);
 
 }  // namespace pcmoe::cli

@@ -11,6 +11,7 @@
 #include "pcmoe/base/log.h"
 #include "pcmoe/base/random.h"
 #include "pcmoe/exchange/rows/rows_provider.h"
+#include "pcmoe/exchange/weights/weights_provider.h"
 #include "pcmoe/provision/identity.h"
 #include "pcmoe/tensor/memory.h"
 #include "pcmoe/train/trainer.h"
@@ -209,10 +210,64 @@ absl::Status RunAlone(Inputs& inputs) {
       .Run();
 }
 
+exchange::PartMode ModeOf(const std::string& name) {
+  return name == "aggregated" ? exchange::PartMode::kAggregated
+         : name == "frozen"   ? exchange::PartMode::kFrozen
+                              : exchange::PartMode::kPrivate;
+}
+
+exchange::MaskKeySigner SignerOf(const provision::Identity& identity, int self) {
+  return {
+      .sign =
+          [&identity, self](const border::MaskKeyPair& key, const border::MaskContext& context) {
+            return border::SignMaskKey(key, context, self, identity.certificate_pem,
+                                       identity.key_pem);
+          },
+      .verify =
+          [&identity](std::span<const uint8_t> share, const border::MaskContext& context,
+                      wire::PartyIndex party) {
+            return border::VerifyMaskKey(share, context, party,
+                                         identity.manifest.IdentityOf(static_cast<size_t>(party)),
+                                         identity.ca_pem);
+          }};
+}
+
+// The exchange of the manifest, on top of the session.
+struct Exchange {
+  std::unique_ptr<exchange::OwnedExperts> owned;  // of rows
+  std::unique_ptr<model::ExpertProvider> experts;
+};
+
+absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const exchange::ExpertMap& map,
+                                      const exchange::BackboneOwners& owners,
+                                      train::PartyModel& model, exchange::Session& session) {
+  const federation::Manifest& manifest = inputs.identity->manifest;
+  const base::KeyedStream::Key& secret = inputs.identity->shuffle_key;
+  Exchange result;
+  if (manifest.exchange == federation::Exchange::kRows) {
+    result.owned = std::make_unique<exchange::OwnedExperts>(
+        inputs.model, map, model.shard(), session, static_cast<int64_t>(manifest.limits.max_rows));
+    result.experts = std::make_unique<exchange::RowsProvider>(*result.owned, session, secret);
+    return result;
+  }
+  const exchange::WeightsProvider::Options options{
+      .min_rows = inputs.config.min_rows,
+      .keep_fetched = inputs.config.keep_fetched_weights,
+      .allow_pairwise = inputs.config.allow_pairwise,
+      .recompute = inputs.config.gradient_checkpointing};
+  PCMOE_ASSIGN_OR_RETURN(result.experts, exchange::WeightsProvider::Create(
+                                             inputs.model, map, owners, model.shard(),
+                                             model.backbone(), session, options,
+                                             {.signer = SignerOf(*inputs.identity, inputs.self()),
+                                              .run = wire::RunIdOf(manifest.Digest()),
+                                              .rounding = secret}));
+  return result;
+}
+
 absl::Status RunFederated(Inputs& inputs) {
   const train::RunConfig& config = inputs.config;
   const federation::Manifest& manifest = inputs.identity->manifest;
-  if (!config.allow_readable_rows) {
+  if (manifest.exchange == federation::Exchange::kRows && !config.allow_readable_rows) {
     return absl::FailedPreconditionError(
         "exchange \"rows\" lets the owners of the experts read this party's token rows; set "
         "[border] allow_readable_rows = true if that is meant (docs/privacy.md says what they "
@@ -225,10 +280,14 @@ absl::Status RunFederated(Inputs& inputs) {
                              manifest.owners, sparse, static_cast<size_t>(inputs.model.num_experts),
                              manifest.parties.size()));
   const exchange::ExpertMap map(inputs.model, placement);
+  const exchange::BackboneOwners owners(inputs.model, map,
+                                        {.blocks = ModeOf(config.backbone),
+                                         .embedding = ModeOf(config.embedding),
+                                         .head = ModeOf(config.head)});
   const uint64_t baseline = tensor::AllocatedBytes();
   PCMOE_ASSIGN_OR_RETURN(
       const auto model,
-      train::PartyModel::Create(inputs.model, config, map.SelectionOf(inputs.self())));
+      train::PartyModel::Create(inputs.model, config, owners.HoldingsOf(inputs.self(), map)));
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
                                                   config.logging_steps, inputs.print_steps));
@@ -242,14 +301,12 @@ absl::Status RunFederated(Inputs& inputs) {
       channel.get(), &gate,
       {.peer_timeout = absl::Seconds(config.peer_timeout_s), .names = inputs.names()});
   session.SetInterrupt([] { return g_interrupted.load(); });
-  exchange::OwnedExperts owned(inputs.model, map, model->shard(), session,
-                               static_cast<int64_t>(manifest.limits.max_rows));
-  exchange::RowsProvider experts(owned, session, inputs.identity->shuffle_key);
+  PCMOE_ASSIGN_OR_RETURN(const Exchange opened, OpenExchange(inputs, map, owners, *model, session));
   train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
                                  config.save_total_limit);
   const absl::Status status = train::Trainer({.config = config,
                                               .session = session,
-                                              .experts = experts,
+                                              .experts = *opened.experts,
                                               .model = *model,
                                               .gate = &gate,
                                               .sources = inputs.sources,

@@ -65,7 +65,9 @@ absl::Status ValidateOwners(const Owners& owners, size_t parties) {
 
 }  // namespace
 
-std::string_view NameOf(Exchange) { return "rows"; }
+std::string_view NameOf(Exchange exchange) {
+  return exchange == Exchange::kRows ? "rows" : "weights";
+}
 
 std::string_view NameOf(Schedule schedule) {
   return schedule == Schedule::kSynchronous ? "synchronous" : "round_robin";
@@ -85,6 +87,9 @@ absl::Status Manifest::Validate() const {
   if (name.size() > 200) return Broken("federation.name must have at most 200 bytes");
   PCMOE_RETURN_IF_ERROR(ValidateParties(parties));
   PCMOE_RETURN_IF_ERROR(ValidateOwners(owners, parties.size()));
+  if (exchange == Exchange::kWeights && schedule == Schedule::kRoundRobin) {
+    return Broken("schedule \"round_robin\" needs exchange \"rows\"");
+  }
   if (max_steps == 0) return Broken("max_steps must be at least 1");
   if (limits.max_message_bytes < kMinMessageBytes || limits.max_message_bytes > kMaxMessageBytes) {
     return Broken("limits.max_message_bytes must be 4096 to 17179869184");

@@ -28,7 +28,7 @@ struct PartyEntry {
   bool operator==(const PartyEntry&) const = default;
 };
 
-enum class Exchange { kRows };
+enum class Exchange { kRows, kWeights };
 enum class Schedule { kSynchronous, kRoundRobin };
 std::string_view NameOf(Exchange exchange);
 std::string_view NameOf(Schedule schedule);
@@ -57,7 +57,7 @@ struct Manifest {
   uint64_t init_seed = 0;
   uint64_t schedule_seed = 0;
   Owners owners;
-  Exchange exchange = Exchange::kRows;
+  Exchange exchange = Exchange::kWeights;
   Schedule schedule = Schedule::kSynchronous;
   uint64_t max_steps = 0;
   Limits limits;

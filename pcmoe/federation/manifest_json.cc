@@ -109,7 +109,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
                        "schedule", "max_steps", "limits", "training"});
   reader.Integer("format", kManifestFormat, kManifestFormat);
   Manifest manifest;
-  manifest.exchange = ReadEnum(reader, "exchange", {Exchange::kRows});
+  manifest.exchange = ReadEnum(reader, "exchange", {Exchange::kRows, Exchange::kWeights});
   manifest.schedule = ReadEnum(reader, "schedule", {Schedule::kSynchronous, Schedule::kRoundRobin});
   manifest.max_steps = reader.Integer("max_steps", 1, kAny);
   const json& federation = reader.Any("federation");

@@ -13,6 +13,7 @@
 #include "pcmoe/model/kernels.h"
 #include "pcmoe/model/linear.h"
 #include "pcmoe/model/loss.h"
+#include "pcmoe/model/slots.h"
 
 namespace pcmoe::model {
 namespace {
@@ -41,6 +42,7 @@ int64_t CountLabels(const at::Tensor& labels_t) {
 }
 
 void RefreshBlock(const BlockWeights& master, at::ScalarType dtype, BlockWeights& compute) {
+  if (!master.input_norm.defined()) return;  // elsewhere
   compute.input_norm = master.input_norm;
   compute.post_norm = master.post_norm;
   compute.attention.q_norm = master.attention.q_norm;
@@ -53,6 +55,33 @@ void RefreshBlock(const BlockWeights& master, at::ScalarType dtype, BlockWeights
   RefreshCopy(master.shared_gate, dtype, compute.shared_gate);
   RefreshCopy(master.mlp.gate_up, dtype, compute.mlp.gate_up);
   RefreshCopy(master.mlp.down, dtype, compute.mlp.down);
+}
+
+void AddEmbeddingGradient(const at::Tensor& tokens_t, const at::Tensor& dx_td, int64_t pad_token,
+                          at::Tensor& gradient_vd) {
+  const at::Tensor dx = dx_td.to(at::kFloat).contiguous();
+  const int64_t width = dx.size(1);
+  const float* source = dx.const_data_ptr<float>();
+  float* target = gradient_vd.mutable_data_ptr<float>();
+  const int64_t* tokens = tokens_t.const_data_ptr<int64_t>();
+  for (int64_t t = 0; t < dx.size(0); ++t, source += width) {
+    if (tokens[t] == pad_token) continue;  // as torch's Embedding with padding_idx
+    float* row = target + tokens[t] * width;
+    for (int64_t i = 0; i < width; ++i) row[i] += source[i];
+  }
+}
+
+// Storage for the gradients of the weights that are here and not frozen.
+BackboneParameters GradientsFor(const ModelConfig& config, const BackboneParameters& weights,
+                                const Backbone::Options& options) {
+  BackboneParameters gradients = weights;  // copies no numbers
+  if (options.freeze_embedding) gradients.embedding_vd = at::Tensor();
+  if (options.freeze_head) gradients.final_norm_d = gradients.head_vd = at::Tensor();
+  for (const Slot& slot : BackboneSlots(config, gradients)) {
+    if (slot.tensor->defined()) *slot.tensor = at::empty_like(*slot.tensor);
+  }
+  if (config.tie_word_embeddings) gradients.head_vd = gradients.embedding_vd;
+  return gradients;
 }
 
 }  // namespace
@@ -70,9 +99,11 @@ Backbone::Backbone(const ModelConfig& config, BackboneParameters weights, Option
     : config_(config),
       options_(options),
       weights_(std::move(weights)),
-      gradients_(EmptyBackbone(config)) {
+      gradients_(GradientsFor(config, weights_, options)) {
   for (size_t l = 0; l < weights_.layers.size(); ++l) {
-    layers_.push_back({FuseStorage(weights_.layers[l]), {}, FuseStorage(gradients_.layers[l])});
+    layers_.emplace_back();
+    if (!weights_.layers[l].input_norm_d.defined()) continue;
+    layers_.back() = {FuseStorage(weights_.layers[l]), {}, FuseStorage(gradients_.layers[l])};
   }
   ResetGradients();
   RefreshComputeWeights();
@@ -81,7 +112,7 @@ Backbone::Backbone(const ModelConfig& config, BackboneParameters weights, Option
 
 void Backbone::RefreshComputeWeights() {
   for (Layer& layer : layers_) RefreshBlock(layer.master, options_.compute_dtype, layer.compute);
-  RefreshCopy(weights_.head_vd, options_.compute_dtype, head_);
+  if (weights_.head_vd.defined()) RefreshCopy(weights_.head_vd, options_.compute_dtype, head_);
 }
 
 void Backbone::ResetGradients() {
@@ -114,21 +145,37 @@ Backbone::Prepared Backbone::Prepare(const MicroBatch& batch) {
   return prepared;
 }
 
-at::Tensor Backbone::Embed(const Prepared& batch) const {
-  return at::embedding(weights_.embedding_vd, batch.tokens_t).to(options_.compute_dtype);
+BlockUse Backbone::HomeBlock(int64_t layer) {
+  Layer& home = layers_[static_cast<size_t>(layer)];
+  return {&home.compute, &home.gradients};
 }
 
-void Backbone::EmbedBackward(const Prepared& batch, const at::Tensor& dx_td) {
-  const at::Tensor dx = dx_td.to(at::kFloat).contiguous();
-  const int64_t width = dx.size(1);
-  const float* source = dx.const_data_ptr<float>();
-  float* target = gradients_.embedding_vd.mutable_data_ptr<float>();
-  const int64_t* tokens = batch.tokens_t.const_data_ptr<int64_t>();
-  for (int64_t t = 0; t < dx.size(0); ++t, source += width) {
-    if (tokens[t] == config_.pad_token_id) continue;  // as torch's Embedding with padding_idx
-    float* row = target + tokens[t] * width;
-    for (int64_t i = 0; i < width; ++i) row[i] += source[i];
+EmbeddingUse Backbone::HomeEmbedding() const {
+  return {weights_.embedding_vd, gradients_.embedding_vd};
+}
+
+HeadUse Backbone::HomeHead() const {
+  return {weights_.final_norm_d, head_, gradients_.final_norm_d, gradients_.head_vd};
+}
+
+BlockUse Backbone::UseBlock(int64_t layer) {
+  return source_ != nullptr ? source_->Block(layer) : HomeBlock(layer);
+}
+
+at::Tensor Backbone::Embed(const EmbeddingUse& use, const Prepared& batch) const {
+  return at::embedding(use.embedding_vd, batch.tokens_t).to(options_.compute_dtype);
+}
+
+absl::Status Backbone::EmbeddingBackward(std::span<const Prepared> batches,
+                                         const std::vector<at::Tensor>& dx) {
+  EmbeddingUse use = HomeEmbedding();
+  if (source_ != nullptr) {
+    PCMOE_ASSIGN_OR_RETURN(use, source_->BeginEmbeddingBackward());
   }
+  for (size_t m = 0; use.dembedding_vd.defined() && m < batches.size(); ++m) {
+    AddEmbeddingGradient(batches[m].tokens_t, dx[m], config_.pad_token_id, use.dembedding_vd);
+  }
+  return source_ != nullptr ? source_->EndEmbeddingBackward() : absl::OkStatus();
 }
 
 void Backbone::KeepInputOnly(BlockState& state) const {
@@ -141,29 +188,34 @@ void Backbone::KeepInputOnly(BlockState& state) const {
 absl::Status Backbone::ForwardLayer(int64_t layer, std::span<const Prepared> batches,
                                     ExpertProvider& experts, int64_t first_micro_batch,
                                     std::vector<at::Tensor>& x, std::vector<BlockState>& states) {
-  const Layer& weights = layers_[static_cast<size_t>(layer)];
-  if (Sparse(layer)) PCMOE_RETURN_IF_ERROR(experts.BeginForward(layer));
+  PCMOE_RETURN_IF_ERROR(experts.BeginForward(layer));
+  const BlockUse use = UseBlock(layer);
   for (size_t m = 0; m < batches.size(); ++m) {
-    x[m] = BlockForward(config_, Sparse(layer), weights.compute, rope_, batches[m].shape, x[m],
+    x[m] = BlockForward(config_, Sparse(layer), *use.weights, rope_, batches[m].shape, x[m],
                         states[m]);
     if (!Sparse(layer)) continue;
     PCMOE_RETURN_IF_ERROR(experts.Dispatch(layer, first_micro_batch + static_cast<int64_t>(m),
                                            states[m].h_td, states[m].router.routing));
   }
-  if (!Sparse(layer)) return absl::OkStatus();
-  for (size_t m = 0; m < batches.size(); ++m) {
+  for (size_t m = 0; Sparse(layer) && m < batches.size(); ++m) {
     PCMOE_ASSIGN_OR_RETURN(const at::Tensor y_td,
                            experts.Combine(layer, first_micro_batch + static_cast<int64_t>(m)));
     x[m] = x[m] + y_td;
   }
-  return absl::OkStatus();
+  return experts.EndForward(layer);
 }
 
 absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
                                      int64_t first_micro_batch, std::vector<at::Tensor>& x,
                                      BalanceLoss* balance,
                                      std::vector<std::vector<BlockState>>* states) {
-  for (const Prepared& batch : batches) x.push_back(Embed(batch));
+  EmbeddingUse use = HomeEmbedding();
+  if (source_ != nullptr) {
+    PCMOE_ASSIGN_OR_RETURN(use, source_->BeginEmbedding());
+  }
+  for (const Prepared& batch : batches) x.push_back(Embed(use, batch));
+  use = {};
+  if (source_ != nullptr) PCMOE_RETURN_IF_ERROR(source_->EndEmbedding());
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     std::vector<BlockState> layer_states(batches.size());
     PCMOE_RETURN_IF_ERROR(
@@ -177,51 +229,67 @@ absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertPr
   return absl::OkStatus();
 }
 
-at::Tensor Backbone::HeadBackward(const Prepared& batch, const at::Tensor& x_td, double loss_scale,
-                                  PassResult& result) {
+at::Tensor Backbone::HeadBackward(HeadUse& use, const Prepared& batch, const at::Tensor& x_td,
+                                  double loss_scale, PassResult& result) {
   at::Tensor normed = at::empty_like(x_td);
   at::Tensor rstd_t = at::empty({x_td.size(0)}, at::kFloat);
-  kernels::RmsNorm(x_td, weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-  HeadLoss head = HeadCrossEntropy(normed, head_, batch.labels_t, loss_scale, options_.loss_chunk,
-                                   &gradients_.head_vd);
+  kernels::RmsNorm(x_td, use.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
+  HeadLoss head = HeadCrossEntropy(normed, use.head_vd, batch.labels_t, loss_scale,
+                                   options_.loss_chunk, &use.dhead_vd);
   result.loss_sum += head.loss_sum;
   result.loss_tokens += CountLabels(batch.labels_t);
   at::Tensor dx_td = at::zeros_like(x_td);
-  kernels::RmsNormBackward(head.dx_td, x_td, weights_.final_norm_d, rstd_t, dx_td,
-                           gradients_.final_norm_d);
+  at::Tensor unused = use.dfinal_norm_d.defined() ? at::Tensor() : at::zeros_like(use.final_norm_d);
+  kernels::RmsNormBackward(head.dx_td, x_td, use.final_norm_d, rstd_t, dx_td,
+                           use.dfinal_norm_d.defined() ? use.dfinal_norm_d : unused);
   return dx_td;
+}
+
+absl::StatusOr<std::vector<at::Tensor>> Backbone::HeadForwardBackward(
+    std::span<const Prepared> batches, std::vector<at::Tensor>& x, double loss_scale,
+    PassResult& result) {
+  HeadUse use = HomeHead();
+  if (source_ != nullptr) {
+    PCMOE_ASSIGN_OR_RETURN(use, source_->BeginHead());
+  }
+  std::vector<at::Tensor> dx;
+  for (size_t m = 0; m < batches.size(); ++m) {
+    dx.push_back(HeadBackward(use, batches[m], x[m], loss_scale, result));
+    x[m] = at::Tensor();
+  }
+  use = {};
+  if (source_ != nullptr) PCMOE_RETURN_IF_ERROR(source_->EndHead());
+  return dx;
 }
 
 absl::Status Backbone::BackwardLayer(int64_t layer, std::span<const Prepared> batches,
                                      ExpertProvider& experts,
                                      const std::vector<float>& dprobability_e,
                                      std::vector<at::Tensor>& dx, std::vector<BlockState>& states) {
-  Layer& weights = layers_[static_cast<size_t>(layer)];
   const bool sparse = Sparse(layer);
-  if (sparse) {
-    PCMOE_RETURN_IF_ERROR(experts.BeginBackward(layer));
-    for (size_t m = 0; m < batches.size(); ++m) {
-      PCMOE_RETURN_IF_ERROR(experts.DispatchGradient(layer, static_cast<int64_t>(m), dx[m]));
-    }
+  PCMOE_RETURN_IF_ERROR(experts.BeginBackward(layer));
+  const BlockUse use = UseBlock(layer);
+  for (size_t m = 0; sparse && m < batches.size(); ++m) {
+    PCMOE_RETURN_IF_ERROR(experts.DispatchGradient(layer, static_cast<int64_t>(m), dx[m]));
   }
   for (size_t m = 0; m < batches.size(); ++m) {
     if (options_.recompute) {
       const at::Tensor x_td = states[m].x_td;
-      BlockForward(config_, sparse, weights.compute, rope_, batches[m].shape, x_td, states[m]);
+      BlockForward(config_, sparse, *use.weights, rope_, batches[m].shape, x_td, states[m]);
     }
     ExpertInputGradients from_experts;
     if (sparse) {
       PCMOE_ASSIGN_OR_RETURN(from_experts, experts.CombineGradient(layer, static_cast<int64_t>(m)));
     }
-    dx[m] = BlockBackward(config_, sparse, weights.compute, rope_, batches[m].shape, dx[m],
-                          from_experts, dprobability_e, states[m], weights.gradients);
+    dx[m] = BlockBackward(config_, sparse, *use.weights, rope_, batches[m].shape, dx[m],
+                          from_experts, dprobability_e, states[m], *use.gradients);
   }
-  return sparse ? experts.EndBackward(layer) : absl::OkStatus();
+  return experts.EndBackward(layer);
 }
 
 absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch> micro_batches,
                                                      ExpertProvider& experts, double loss_scale,
-                                                     double balance_weight) {
+                                                     BalanceWeight balance_weight) {
   std::vector<Prepared> batches;
   for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
   std::vector<at::Tensor> x;
@@ -230,21 +298,20 @@ absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch>
   PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, 0, x, &balance, &states));
 
   PassResult result;
-  std::vector<at::Tensor> dx;
-  for (size_t m = 0; m < batches.size(); ++m) {
-    dx.push_back(HeadBackward(batches[m], x[m], loss_scale, result));
-    x[m] = at::Tensor();
-  }
+  PCMOE_ASSIGN_OR_RETURN(std::vector<at::Tensor> dx,
+                         HeadForwardBackward(batches, x, loss_scale, result));
   result.balance_loss = balance.Value();
   result.load_e = balance.chosen_e();
-  std::vector<float> dprobability_e = balance.Gradient();
-  for (float& value : dprobability_e) value *= static_cast<float>(balance_weight);
+  PCMOE_ASSIGN_OR_RETURN(const std::optional<FederationLoad> load, experts.AwaitFederationLoad());
+  std::vector<float> dprobability_e = load ? BalanceLoss::Gradient(*load) : balance.Gradient();
+  const double factor = load ? balance_weight.federation : balance_weight.own;
+  for (float& value : dprobability_e) value *= static_cast<float>(factor);
   for (int64_t layer = config_.num_layers - 1; layer >= 0; --layer) {
     PCMOE_RETURN_IF_ERROR(BackwardLayer(layer, batches, experts, dprobability_e, dx,
                                         states[static_cast<size_t>(layer)]));
     states.pop_back();
   }
-  for (size_t m = 0; m < batches.size(); ++m) EmbedBackward(batches[m], dx[m]);
+  PCMOE_RETURN_IF_ERROR(EmbeddingBackward(batches, dx));
   return result;
 }
 
@@ -255,16 +322,22 @@ absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_
   std::vector<at::Tensor> x;
   BalanceLoss balance(config_.num_experts);
   PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, first_micro_batch, x, &balance, nullptr));
+  HeadUse use = HomeHead();
+  if (source_ != nullptr) {
+    PCMOE_ASSIGN_OR_RETURN(use, source_->BeginHead());
+  }
   PassResult result;
   for (size_t m = 0; m < batches.size(); ++m) {
     at::Tensor rstd_t = at::empty({x[m].size(0)}, at::kFloat);
     at::Tensor normed = at::empty_like(x[m]);
-    kernels::RmsNorm(x[m], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-    result.loss_sum +=
-        HeadCrossEntropy(normed, head_, batches[m].labels_t, 1.0, options_.loss_chunk, nullptr)
-            .loss_sum;
+    kernels::RmsNorm(x[m], use.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
+    result.loss_sum += HeadCrossEntropy(normed, use.head_vd, batches[m].labels_t, 1.0,
+                                        options_.loss_chunk, nullptr)
+                           .loss_sum;
     result.loss_tokens += CountLabels(batches[m].labels_t);
   }
+  use = {};
+  if (source_ != nullptr) PCMOE_RETURN_IF_ERROR(source_->EndHead());
   result.balance_loss = balance.Value();
   result.load_e = balance.chosen_e();
   return result;
@@ -274,12 +347,19 @@ absl::StatusOr<at::Tensor> Backbone::Logits(const MicroBatch& batch, ExpertProvi
   const std::vector<Prepared> batches = {Prepare(batch)};
   std::vector<at::Tensor> x;
   PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, 0, x, nullptr, nullptr));
+  HeadUse use = HomeHead();
+  if (source_ != nullptr) {
+    PCMOE_ASSIGN_OR_RETURN(use, source_->BeginHead());
+  }
   at::Tensor rstd_t = at::empty({x[0].size(0)}, at::kFloat);
   at::Tensor normed = at::empty_like(x[0]);
-  kernels::RmsNorm(x[0], weights_.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-  return Linear(normed, head_)
-      .to(at::kFloat)
-      .view({batch.tokens_bs.size(0), batch.tokens_bs.size(1), -1});
+  kernels::RmsNorm(x[0], use.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
+  at::Tensor logits = Linear(normed, use.head_vd)
+                          .to(at::kFloat)
+                          .view({batch.tokens_bs.size(0), batch.tokens_bs.size(1), -1});
+  use = {};
+  if (source_ != nullptr) PCMOE_RETURN_IF_ERROR(source_->EndHead());
+  return logits;
 }
 
 }  // namespace pcmoe::model

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "pcmoe/model/backbone_source.h"
 #include "pcmoe/model/block.h"
 #include "pcmoe/model/expert_provider.h"
 
@@ -32,6 +33,12 @@ struct PassResult {
   std::vector<int64_t> load_e;  ///< Choices per expert, summed over layers.
 };
 
+/// Factors of the balance loss.
+struct BalanceWeight {
+  double own = 0;         ///< Of the loss over this party's tokens: coefficient x share of tokens.
+  double federation = 0;  ///< Of the loss over everybody's, where the provider knows it.
+};
+
 /// A party's backbone: fp32 master weights, gradients, and the computation. One thread calls.
 class Backbone {
  public:
@@ -40,19 +47,25 @@ class Backbone {
     bool recompute = false;          ///< Keep a segment's input only; run it again in backward.
     bool isolate_documents = false;  ///< Packed documents do not see each other.
     int64_t loss_chunk = 1024;       ///< Rows of logits that exist at a time.
+    bool freeze_embedding = false;   ///< No gradient is made of it; likewise, the last norm and the
+    bool freeze_head = false;        ///< head.
   };
+  /// `weights` may lack layers, embedding or head (undefined tensors) when a source gives them out.
   Backbone(const ModelConfig& config, BackboneParameters weights, Options options);
+
+  /// From now on stages come from `source` (null: all are at home), which outlives this.
+  void SetSource(BackboneSource* source) { source_ = source; }
 
   /// Call after every change of the weights.
   void RefreshComputeWeights();
 
   /// One forward and backward over all micro-batches (possibly none, when this party has no data);
-  /// gradients of loss_scale * sum(cross entropy) + balance_weight * balance loss are added.
+  /// gradients of loss_scale * sum(cross entropy) + balance coefficient * balance loss are added.
   /// Within a pass of `experts` begun with training true. An error of the provider is returned;
   /// gradients are then partial and must be Reset.
   absl::StatusOr<PassResult> ForwardBackward(std::span<const MicroBatch> batches,
                                              ExpertProvider& experts, double loss_scale,
-                                             double balance_weight);
+                                             BalanceWeight balance_weight);
 
   /// Forward only, within a pass begun with training false; the provider sees the micro-batches
   /// under numbers from `first_micro_batch` on, so that a long evaluation can be cut into pieces.
@@ -63,6 +76,10 @@ class Backbone {
   absl::StatusOr<at::Tensor> Logits(const MicroBatch& batch, ExpertProvider& experts);
 
   void ResetGradients();
+  /// The stages at home, as a source may give them out: undefined where they are elsewhere.
+  BlockUse HomeBlock(int64_t layer);
+  EmbeddingUse HomeEmbedding() const;
+  HeadUse HomeHead() const;
   const BackboneParameters& weights() const { return weights_; }
   BackboneParameters& mutable_weights() { return weights_; }
   const BackboneParameters& gradients() const { return gradients_; }
@@ -76,7 +93,8 @@ class Backbone {
     BlockGradients gradients;
   };
   Prepared Prepare(const MicroBatch& batch);
-  at::Tensor Embed(const Prepared& batch) const;
+  at::Tensor Embed(const EmbeddingUse& use, const Prepared& batch) const;
+  BlockUse UseBlock(int64_t layer);
   absl::Status ForwardLayers(std::span<const Prepared> batches, ExpertProvider& experts,
                              int64_t first_micro_batch, std::vector<at::Tensor>& x,
                              BalanceLoss* balance, std::vector<std::vector<BlockState>>* states);
@@ -86,16 +104,22 @@ class Backbone {
   absl::Status BackwardLayer(int64_t layer, std::span<const Prepared> batches,
                              ExpertProvider& experts, const std::vector<float>& dprobability_e,
                              std::vector<at::Tensor>& dx, std::vector<BlockState>& states);
-  at::Tensor HeadBackward(const Prepared& batch, const at::Tensor& x_td, double loss_scale,
-                          PassResult& result);
-  void EmbedBackward(const Prepared& batch, const at::Tensor& dx_td);
+  absl::StatusOr<std::vector<at::Tensor>> HeadForwardBackward(std::span<const Prepared> batches,
+                                                              std::vector<at::Tensor>& x,
+                                                              double loss_scale,
+                                                              PassResult& result);
+  at::Tensor HeadBackward(HeadUse& use, const Prepared& batch, const at::Tensor& x_td,
+                          double loss_scale, PassResult& result);
+  absl::Status EmbeddingBackward(std::span<const Prepared> batches,
+                                 const std::vector<at::Tensor>& dx);
   void KeepInputOnly(BlockState& state) const;
   bool Sparse(int64_t layer) const { return config_.sparse_layers[static_cast<size_t>(layer)]; }
 
   const ModelConfig config_;
   const Options options_;
   BackboneParameters weights_;
-  BackboneParameters gradients_;
+  BackboneParameters gradients_;  // undefined where weights_ are, or are frozen
+  BackboneSource* source_ = nullptr;
   std::vector<Layer> layers_;
   at::Tensor head_;  // compute dtype
   RopeTable rope_;

@@ -75,6 +75,34 @@ BlockWeights FuseStorage(LayerParameters& layer) {
   return fused;
 }
 
+std::vector<BlockEntry> BlockEntries(const ModelConfig& config, int64_t layer,
+                                     BlockWeights& block) {
+  const int64_t width = config.hidden_size;
+  const int64_t query = config.QueryWidth();
+  const int64_t key = config.KeyWidth();
+  const bool sparse = config.sparse_layers[static_cast<size_t>(layer)];
+  const bool full = config.qk_norm == ModelConfig::QkNorm::kFull;
+  std::vector<BlockEntry> entries;
+  const auto add = [&](bool there, at::Tensor& tensor, std::vector<int64_t> shape, bool fp32) {
+    if (there) entries.push_back({&tensor, std::move(shape), fp32});
+  };
+  const bool qk_norm = config.qk_norm != ModelConfig::QkNorm::kNone;
+  const int64_t mlp = sparse ? config.shared_expert_size : config.dense_size;
+  add(true, block.input_norm, {width}, true);
+  add(true, block.post_norm, {width}, true);
+  add(qk_norm, block.attention.q_norm, {full ? query : config.head_dim}, true);
+  add(qk_norm, block.attention.k_norm, {full ? key : config.head_dim}, true);
+  add(true, block.attention.qkv, {query + 2 * key, width}, false);
+  add(config.attention_bias_qkv, block.attention.qkv_bias, {query + 2 * key}, false);
+  add(true, block.attention.o, {width, query}, false);
+  add(config.attention_bias_o, block.attention.o_bias, {width}, false);
+  add(sparse, block.router, {config.num_experts, width}, false);
+  add(sparse && config.HasSharedExpert(), block.shared_gate, {1, width}, false);
+  add(mlp > 0, block.mlp.gate_up, {2 * mlp, width}, false);
+  add(mlp > 0, block.mlp.down, {width, mlp}, false);
+  return entries;
+}
+
 at::Tensor BlockForward(const ModelConfig& config, bool sparse, const BlockWeights& weights,
                         const RopeTable& rope, const BatchShape& shape, const at::Tensor& x_td,
                         BlockState& state) {

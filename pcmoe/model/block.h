@@ -26,6 +26,16 @@ using BlockGradients = BlockWeights;  ///< fp32.
 /// no copy and `layer` keeps the names. Values are kept. Call once.
 BlockWeights FuseStorage(LayerParameters& layer);
 
+/// One tensor of a block: where it is, the shape it has, and whether it is fp32 whatever the
+/// compute dtype (norms).
+struct BlockEntry {
+  at::Tensor* tensor;
+  std::vector<int64_t> shape;
+  bool fp32;
+};
+/// The tensors that a layer's block has, in the one order in which they travel.
+std::vector<BlockEntry> BlockEntries(const ModelConfig& config, int64_t layer, BlockWeights& block);
+
 /// What a segment leaves for its backward.
 struct BlockState {
   at::Tensor x_td, input_rstd_t;        // x_td stays with recompute; the rest is made again

@@ -120,6 +120,7 @@ std::string FusedName(int64_t layer, const char* which) {
 absl::Status LoadBackbone(Checkpoint& checkpoint, const ModelConfig& config,
                           BackboneParameters& backbone) {
   for (const Slot& slot : BackboneSlots(config, backbone)) {
+    if (!slot.tensor->defined()) continue;  // elsewhere
     const std::string fused = FusedSpelling(slot.name);
     const std::string& name =
         checkpoint.Has(slot.name) || !checkpoint.Has(fused) ? slot.name : fused;

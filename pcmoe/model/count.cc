@@ -21,4 +21,19 @@ ParameterCount CountParameters(const ModelConfig& config) {
   return count;
 }
 
+BackboneSizes SizesOfBackbone(const ModelConfig& config) {
+  BackboneSizes sizes;
+  sizes.blocks_l.resize(static_cast<size_t>(config.num_layers));
+  BackboneParameters shapes_only;
+  for (const Slot& slot : BackboneSlots(config, shapes_only)) {
+    int64_t numbers = 1;
+    for (const int64_t size : slot.shape) numbers *= size;
+    int64_t& sum = slot.stage == kEmbeddingStage ? sizes.embedding
+                   : slot.stage == kHeadStage    ? sizes.head
+                                                 : sizes.blocks_l[static_cast<size_t>(slot.stage)];
+    sum += numbers;
+  }
+  return sizes;
+}
+
 }  // namespace pcmoe::model

@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
+#include <optional>
 #include <vector>
 
 #include "pcmoe/base/status.h"
@@ -22,12 +24,26 @@ struct ExpertInputGradients {
   at::Tensor dweights_tk;  ///< float32, of the routing weights.
 };
 
+/// What everybody brings to a pass over the layers.
+struct PassPlan {
+  std::vector<int64_t> micro_batches_p;  ///< By party.
+  std::vector<int64_t> sweeps_p;         ///< Times each goes through all layers; 1 in training.
+  bool training = true;                  ///< False: nothing is kept for backward.
+};
+
+/// Choices of the federation's tokens, for a balance loss over all of them.
+struct FederationLoad {
+  std::vector<int64_t> chosen_e;  ///< Per expert, summed over layers and slots.
+  int64_t tokens = 0;             ///< Of all parties, summed over layers.
+};
+
 /// Computes y = sum_k weight_k * expert_k(h) for the tokens of this party, layer by layer, and the
-/// gradients; the model cannot tell where. A pass is BeginPass, its layers, FinishPass. A layer's
-/// calls are BeginForward, Dispatch for every micro-batch in ascending order, Combine for every
-/// micro-batch in ascending order; then, layers descending, the same with BeginBackward,
-/// DispatchGradient, CombineGradient, and EndBackward.
-/// Between a Dispatch and its Combine the caller may compute something else. One thread.
+/// gradients; the model cannot tell where. A pass is BeginPass, its layers, FinishPass. The calls
+/// of every layer are BeginForward, Dispatch for every micro-batch in ascending order, Combine for
+/// every micro-batch in ascending order, EndForward; then AwaitFederationLoad; then, layers
+/// descending, the same with BeginBackward, DispatchGradient, CombineGradient, and EndBackward.
+/// A layer without experts has its Begin and End only. Between a Dispatch and its Combine the
+/// caller may compute something else. One thread.
 class ExpertProvider {
  public:
   virtual ~ExpertProvider() = default;
@@ -36,6 +52,12 @@ class ExpertProvider {
   virtual absl::Status Dispatch(int64_t layer, int64_t micro_batch, const at::Tensor& h_td,
                                 const Routing& routing) = 0;
   virtual absl::StatusOr<at::Tensor> Combine(int64_t layer, int64_t micro_batch) = 0;
+  virtual absl::Status EndForward(int64_t) { return absl::OkStatus(); }
+  /// In training: the choices that a balance loss over the federation counts; nothing when each
+  /// party's own are meant.
+  virtual absl::StatusOr<std::optional<FederationLoad>> AwaitFederationLoad() {
+    return std::nullopt;
+  }
   virtual absl::Status BeginBackward(int64_t layer) = 0;
   virtual absl::Status DispatchGradient(int64_t layer, int64_t micro_batch,
                                         const at::Tensor& dy_td) = 0;
@@ -44,13 +66,19 @@ class ExpertProvider {
   /// The gradients of the layer's experts, summed over the step, are complete when this returns.
   virtual absl::Status EndBackward(int64_t layer) = 0;
 
-  /// A pass over all layers starts. `micro_batches_p`: how many every party brings, by party; in
-  /// evaluation (`training` false) nothing is kept for backward, gradients stay as they are.
-  virtual absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) = 0;
+  /// A pass over all layers starts; gradients are zero then in training, and stay as they are in
+  /// evaluation.
+  virtual absl::Status BeginPass(const PassPlan& plan) = 0;
   /// The pass is over for everybody: all gradients of the experts here are complete.
   virtual absl::Status FinishPass() = 0;
+  /// The step of the pass was committed by all; called before the optimizers.
+  virtual void Commit() {}
   /// Forgets a pass that was given up.
   virtual void Reset() = 0;
+  /// State besides weights and moments, into a checkpoint folder; and back, when `step` steps were
+  /// committed (an empty folder: the start).
+  virtual absl::Status SaveState(const std::filesystem::path&) { return absl::OkStatus(); }
+  virtual absl::Status LoadState(const std::filesystem::path&, int64_t) { return absl::OkStatus(); }
   /// Distinct (token, remote owner) rows that left since the last call; for reports.
   virtual int64_t TakeRowsSent() = 0;
 };

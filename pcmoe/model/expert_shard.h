@@ -1,22 +1,15 @@
-// pcmoe/model/expert_shard.h: the experts somebody owns: weights, and the explicit formulas for
-// forward, backward and weight gradients (DESIGN 3.2). No autograd graph is kept.
-// Shape legend: R rows, D width, F expert width, N (row, expert) pairs, E experts of the layer
-// here.
+// pcmoe/model/expert_shard.h: the experts somebody owns: weights, gradients, and requests against
+// them. Shape legend: R rows, D width, N (row, expert) pairs, E experts of the layer here.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
-#include <utility>
 #include <vector>
 
+#include "pcmoe/model/expert_layer.h"
 #include "pcmoe/model/parameters.h"
-#include "pcmoe/model/row_request.h"
 
 namespace pcmoe::model {
-
-/// Whose request it is: (party, micro-batch). Weight gradients are summed in this order.
-using RequestKey = std::pair<int, int64_t>;
 
 /// Computes requests against the owned experts. Each request is computed by itself, so results do
 /// not depend on what else arrived. fp32 master weights; compute in `compute_dtype`. One thread
@@ -40,10 +33,7 @@ class ExpertShard {
   at::Tensor Forward(int64_t layer, RequestKey key, const at::Tensor& x_rd, PairPlan plan,
                      bool keep);
 
-  struct RequestGradients {
-    at::Tensor dx_rd;
-    at::Tensor dweight_n;  ///< float [N], in the order the pairs were given.
-  };
+  using RequestGradients = ExpertLayer::RequestGradients;
   /// `dz_rd`: dL/dz. FAILED_PRECONDITION when the request was not kept or was used already.
   absl::StatusOr<RequestGradients> Backward(int64_t layer, RequestKey key, const at::Tensor& dz_rd);
 
@@ -53,6 +43,15 @@ class ExpertShard {
   /// Forgets every request and zeroes the gradients: a new step or attempt begins.
   void Reset();
 
+  /// In the compute dtype: what a product takes, one entry an expert.
+  const ExpertMatrices& compute(int64_t layer) const {
+    return compute_matrices_[static_cast<size_t>(layer)];
+  }
+  /// Views of `gradients()`, for whoever sums elsewhere; call MarkSummed after writing.
+  ExpertMatrices& gradient_matrices(int64_t layer) {
+    return gradient_matrices_[static_cast<size_t>(layer)];
+  }
+  void MarkSummed(int64_t layer) { summed_[static_cast<size_t>(layer)] = true; }
   const ExpertParameters& weights() const { return weights_; }
   ExpertParameters& mutable_weights() { return weights_; }
   /// fp32, complete for a layer after FinishLayer.
@@ -61,20 +60,14 @@ class ExpertShard {
   const std::vector<std::vector<int64_t>>& load() const { return load_; }
 
  private:
-  struct Saved {
-    at::Tensor x_rd, h_nf;          // After backward h_nf holds dH and
-    at::Tensor dz_rd, scaled_a_nf;  // these are set.
-    PairPlan plan;
-    bool backward_done = false;
-  };
-  at::Tensor FirstProduct(int64_t layer, const Saved& saved) const;
-
   const ModelConfig& config_;
   const Options options_;
-  ExpertParameters weights_;                        // fp32
-  ExpertParameters compute_;                        // the same tensors in fp32, copies in bf16
-  ExpertParameters gradients_;                      // fp32
-  std::vector<std::map<RequestKey, Saved>> saved_;  // [layer]
+  ExpertParameters weights_;                       // fp32
+  ExpertParameters compute_;                       // copies in bf16; empty in fp32
+  ExpertParameters gradients_;                     // fp32
+  std::vector<ExpertMatrices> compute_matrices_;   // [layer]: weights as products take them
+  std::vector<ExpertMatrices> gradient_matrices_;  // [layer]: views of gradients_
+  std::vector<ExpertLayer> layers_;
   std::vector<std::vector<int64_t>> load_;
   std::vector<bool> summed_;  // [layer]: gradients_ are not zero
 };

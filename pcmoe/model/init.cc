@@ -94,6 +94,7 @@ void Initialise(const ModelConfig& config, uint64_t seed, BackboneParameters& ba
     const at::NoGradGuard no_grad;  // A setting of each thread.
     for (int64_t i = begin; i < end; ++i) {
       const Slot& slot = slots[static_cast<size_t>(i)];
+      if (!slot.tensor->defined()) continue;  // elsewhere
       if (slot.kind == SlotKind::kNorm || slot.kind == SlotKind::kBias) {
         slot.tensor->fill_(slot.kind == SlotKind::kNorm ? 1 : 0);
         continue;

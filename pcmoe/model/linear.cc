@@ -24,6 +24,7 @@ at::Tensor LinearBackward(const at::Tensor& dy, const at::Tensor& w) {
 }
 
 void AddWeightGradient(at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x) {
+  if (!gradient.defined()) return;
   AddTransposedMatmul(dy, x, gradient);
 }
 

@@ -11,7 +11,8 @@ at::Tensor Linear(const at::Tensor& x_td, const at::Tensor& w, const at::Tensor&
 /// dL/dx = dy w of Linear.
 at::Tensor LinearBackward(const at::Tensor& dy, const at::Tensor& w);
 
-/// gradient (fp32 [out, in]) += dy' x, with the product in the inputs' dtype.
+/// gradient (fp32 [out, in]) += dy' x, with the product in the inputs' dtype; nothing when it is
+/// undefined (a frozen weight).
 void AddWeightGradient(at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& x);
 
 /// gradient (fp32 [out]) += column sums of dy; nothing when it is undefined.

@@ -41,10 +41,10 @@ LocalExperts::LocalExperts(ExpertShard& shard, int party) : shard_(shard), party
   std::iota(identity_.begin(), identity_.end(), 0);
 }
 
-absl::Status LocalExperts::BeginPass(const std::vector<int64_t>&, bool training) {
-  training_ = training;
+absl::Status LocalExperts::BeginPass(const PassPlan& plan) {
+  training_ = plan.training;
   Reset();
-  if (training && owns_shard_) shard_.Reset();
+  if (training_ && owns_shard_) shard_.Reset();
   return absl::OkStatus();
 }
 

@@ -31,7 +31,7 @@ class LocalExperts final : public ExpertProvider {
                                 const at::Tensor& dy_td) override;
   absl::StatusOr<ExpertInputGradients> CombineGradient(int64_t layer, int64_t micro_batch) override;
   absl::Status EndBackward(int64_t layer) override;
-  absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) override;
+  absl::Status BeginPass(const PassPlan& plan) override;
   absl::Status FinishPass() override { return absl::OkStatus(); }
   void Reset() override;
   int64_t TakeRowsSent() override { return 0; }

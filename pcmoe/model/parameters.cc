@@ -64,6 +64,30 @@ BackboneParameters EmptyBackbone(const ModelConfig& config, at::ScalarType dtype
   return weights;
 }
 
+Part PartOf(const Holdings& holdings, std::string_view name) {
+  constexpr std::string_view kLayers = "model.layers.";
+  if (!name.starts_with(kLayers)) {
+    return name.starts_with("model.embed_tokens.") ? holdings.embedding : holdings.head;
+  }
+  name.remove_prefix(kLayers.size());
+  int64_t layer = 0;
+  for (; !name.empty() && name[0] >= '0' && name[0] <= '9'; name.remove_prefix(1)) {
+    layer = 10 * layer + (name[0] - '0');
+  }
+  return holdings.Block(layer);
+}
+
+BackboneParameters EmptyBackbone(const ModelConfig& config, const Holdings& holdings) {
+  BackboneParameters weights;
+  for (const Slot& slot : BackboneSlots(config, weights)) {
+    const Part part = PartOf(holdings, slot.name);
+    if (part == Part::kElsewhere) continue;
+    *slot.tensor = at::empty(slot.shape, at::TensorOptions().dtype(at::kFloat));
+  }
+  if (config.tie_word_embeddings) weights.head_vd = weights.embedding_vd;
+  return weights;
+}
+
 ExpertParameters EmptyExperts(const ModelConfig& config, const ExpertSelection& selection,
                               at::ScalarType dtype) {
   ExpertParameters weights(static_cast<size_t>(config.num_layers));

@@ -69,8 +69,32 @@ std::vector<NamedTensor> NamedBackbone(const ModelConfig& config,
 /// shapes.
 std::vector<NamedTensor> NamedExperts(const ModelConfig& config, const ExpertParameters& weights);
 
-/// Allocates without filling. fp32 unless `dtype` says otherwise.
+/// How a part of the backbone (embedding, a layer's block, or head with the last norm) is held.
+enum class Part : uint8_t {
+  kElsewhere,  ///< Another party owns it; it is fetched.
+  kFrozen,     ///< Here, and never trained.
+  kPrivate,    ///< Here, trained on this party's tokens alone.
+  kUnit,       ///< Here, trained on sums over the federation: this party owns it.
+};
+
+/// What one party holds of a model.
+struct Holdings {
+  ExpertSelection experts;
+  std::vector<Part> blocks_l;  ///< Empty: all private.
+  Part embedding = Part::kPrivate;
+  Part head = Part::kPrivate;  ///< Tied heads follow the embedding.
+  Part Block(int64_t layer) const {
+    return blocks_l.empty() ? Part::kPrivate : blocks_l[static_cast<size_t>(layer)];
+  }
+};
+
+/// How the backbone tensor of this checkpoint name is held.
+Part PartOf(const Holdings& holdings, std::string_view name);
+
+/// Allocates without filling. fp32 unless `dtype` says otherwise. What is elsewhere stays
+/// undefined.
 BackboneParameters EmptyBackbone(const ModelConfig& config, at::ScalarType dtype = at::kFloat);
+BackboneParameters EmptyBackbone(const ModelConfig& config, const Holdings& holdings);
 ExpertParameters EmptyExperts(const ModelConfig& config, const ExpertSelection& selection,
                               at::ScalarType dtype = at::kFloat);
 
@@ -97,6 +121,14 @@ absl::Status SaveCheckpoint(const std::filesystem::path& folder, const ModelConf
 
 /// SHA-256 over the names and digests of the folder's .safetensors files: what a manifest names.
 absl::StatusOr<base::Sha256> DigestOfCheckpoint(const std::filesystem::path& folder);
+
+/// Elements of each part of the backbone, from the config alone.
+struct BackboneSizes {
+  int64_t embedding = 0;
+  std::vector<int64_t> blocks_l;
+  int64_t head = 0;  ///< Last norm, and the head unless it is tied.
+};
+BackboneSizes SizesOfBackbone(const ModelConfig& config);
 
 /// Parameter counts from the config alone.
 struct ParameterCount {

@@ -69,12 +69,16 @@ double BalanceLoss::Value() const {
 }
 
 std::vector<float> BalanceLoss::Gradient() const {
-  std::vector<float> gradient(chosen_e_.size(), 0);
-  if (tokens_ == 0) return gradient;
-  const auto n = static_cast<double>(tokens_);
+  return Gradient(FederationLoad{chosen_e_, tokens_});
+}
+
+std::vector<float> BalanceLoss::Gradient(const FederationLoad& load) {
+  std::vector<float> gradient(load.chosen_e.size(), 0);
+  if (load.tokens == 0) return gradient;
+  const auto n = static_cast<double>(load.tokens);
   for (size_t e = 0; e < gradient.size(); ++e) {
     gradient[e] = static_cast<float>(static_cast<double>(gradient.size()) *
-                                     static_cast<double>(chosen_e_[e]) / (n * n));
+                                     static_cast<double>(load.chosen_e[e]) / (n * n));
   }
   return gradient;
 }

@@ -33,6 +33,8 @@ class BalanceLoss {
   double Value() const;
   /// d Value / d probability of expert e, the same for every token and layer.
   std::vector<float> Gradient() const;
+  /// The same for a loss over the federation's tokens, of which those added here are a part.
+  static std::vector<float> Gradient(const FederationLoad& load);
   const std::vector<int64_t>& chosen_e() const { return chosen_e_; }
 
  private:

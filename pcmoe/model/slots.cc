@@ -10,7 +10,10 @@ namespace {
 class LayerSlots {
  public:
   LayerSlots(const ModelConfig& config, int64_t layer, std::vector<Slot>& slots)
-      : config_(config), prefix_(absl::StrCat("model.layers.", layer, ".")), slots_(slots) {}
+      : config_(config),
+        layer_number_(layer),
+        prefix_(absl::StrCat("model.layers.", layer, ".")),
+        slots_(slots) {}
 
   void Norms(LayerParameters& layer) {
     Add("input_layernorm.weight", layer.input_norm_d, {config_.hidden_size}, SlotKind::kNorm);
@@ -60,10 +63,11 @@ class LayerSlots {
 
  private:
   void Add(std::string_view name, at::Tensor& tensor, std::vector<int64_t> shape, SlotKind kind) {
-    slots_.push_back({prefix_ + std::string(name), &tensor, std::move(shape), kind});
+    slots_.push_back({prefix_ + std::string(name), &tensor, std::move(shape), kind, layer_number_});
   }
 
   const ModelConfig& config_;
+  const int64_t layer_number_;
   const std::string prefix_;
   std::vector<Slot>& slots_;
 };
@@ -74,8 +78,8 @@ std::vector<Slot> BackboneSlots(const ModelConfig& config, BackboneParameters& w
   weights.layers.resize(static_cast<size_t>(config.num_layers));
   std::vector<Slot> slots;
   const std::vector<int64_t> embedding{config.vocab_size, config.hidden_size};
-  slots.push_back(
-      {"model.embed_tokens.weight", &weights.embedding_vd, embedding, SlotKind::kEmbedding});
+  slots.push_back({"model.embed_tokens.weight", &weights.embedding_vd, embedding,
+                   SlotKind::kEmbedding, kEmbeddingStage});
   for (int64_t i = 0; i < config.num_layers; ++i) {
     LayerParameters& layer = weights.layers[static_cast<size_t>(i)];
     LayerSlots of_layer(config, i, slots);
@@ -87,10 +91,13 @@ std::vector<Slot> BackboneSlots(const ModelConfig& config, BackboneParameters& w
       of_layer.Mlp("mlp.", layer.dense, config.dense_size);
     }
   }
-  slots.push_back(
-      {"model.norm.weight", &weights.final_norm_d, {config.hidden_size}, SlotKind::kNorm});
+  slots.push_back({"model.norm.weight",
+                   &weights.final_norm_d,
+                   {config.hidden_size},
+                   SlotKind::kNorm,
+                   kHeadStage});
   if (!config.tie_word_embeddings) {
-    slots.push_back({"lm_head.weight", &weights.head_vd, embedding, SlotKind::kMatrix});
+    slots.push_back({"lm_head.weight", &weights.head_vd, embedding, SlotKind::kMatrix, kHeadStage});
   }
   return slots;
 }

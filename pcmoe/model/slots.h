@@ -12,12 +12,17 @@ namespace pcmoe::model {
 /// How a tensor starts.
 enum class SlotKind { kMatrix, kEmbedding, kNorm, kBias };
 
+/// Stages of a backbone besides its layers (0 to L-1).
+inline constexpr int64_t kEmbeddingStage = -1;
+inline constexpr int64_t kHeadStage = -2;  ///< Last norm and head.
+
 /// One tensor of the backbone that the config asks for.
 struct Slot {
   std::string name;    ///< In a checkpoint.
   at::Tensor* tensor;  ///< Where it is; null where only shapes are asked for.
   std::vector<int64_t> shape;
   SlotKind kind;
+  int64_t stage;  ///< A layer, kEmbeddingStage or kHeadStage.
 };
 
 /// Every tensor of the backbone, in NamedBackbone's order; a tied head is not listed. Resizes

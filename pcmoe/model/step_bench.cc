@@ -44,8 +44,8 @@ void BM_Step(benchmark::State& state) {
   }
   for (auto _ : state) {
     backbone.ResetGradients();
-    const absl::Status begun = local.BeginPass({state.range(1)}, true);
-    const auto result = backbone.ForwardBackward(batches, local, 1.0 / 2040, 0.01);
+    const absl::Status begun = local.BeginPass({.micro_batches_p = {state.range(1)}});
+    const auto result = backbone.ForwardBackward(batches, local, 1.0 / 2040, {.own = 0.01});
     if (!begun.ok() || !result.ok()) state.SkipWithError("step failed");
     backbone.RefreshComputeWeights();
     shard.RefreshComputeWeights();

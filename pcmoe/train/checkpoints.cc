@@ -116,11 +116,13 @@ std::vector<int64_t> Checkpoints::Steps() const {
   return steps;
 }
 
-absl::Status Checkpoints::Save(const TrainerState& state, PartyModel& model) {
+absl::Status Checkpoints::Save(const TrainerState& state, PartyModel& model,
+                               model::ExpertProvider& experts) {
   const fs::path temporary = folder_ / absl::StrCat(kUnfinished, state.global_step);
   PCMOE_RETURN_IF_ERROR(Remove(temporary));
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(temporary, 0700));
   PCMOE_RETURN_IF_ERROR(model.Save(temporary));
+  PCMOE_RETURN_IF_ERROR(experts.SaveState(temporary));
   const std::pair<const char*, Json> files[] = {{kTrainerState, TrainerStateJson(state)},
                                                 {kPartyState, PartyStateJson(state, federation_)}};
   for (const auto& [name, json] : files) {
@@ -150,9 +152,11 @@ absl::StatusOr<TrainerState> Checkpoints::ReadState(int64_t step) const {
   return state;
 }
 
-absl::StatusOr<TrainerState> Checkpoints::Load(int64_t step, PartyModel& model) const {
+absl::StatusOr<TrainerState> Checkpoints::Load(int64_t step, PartyModel& model,
+                                               model::ExpertProvider& experts) const {
   PCMOE_ASSIGN_OR_RETURN(TrainerState state, ReadState(step));
   PCMOE_RETURN_IF_ERROR(model.Load(FolderOf(step)));
+  PCMOE_RETURN_IF_ERROR(experts.LoadState(FolderOf(step), step));
   return state;
 }
 

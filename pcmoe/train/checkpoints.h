@@ -48,8 +48,10 @@ class Checkpoints {
   std::vector<int64_t> Steps() const;
 
   /// Writes checkpoint-<step>: a temporary folder, fsync, rename. Replaces one of the same step.
-  absl::Status Save(const TrainerState& state, PartyModel& model);
-  absl::StatusOr<TrainerState> Load(int64_t step, PartyModel& model) const;
+  /// `experts` adds state of its own.
+  absl::Status Save(const TrainerState& state, PartyModel& model, model::ExpertProvider& experts);
+  absl::StatusOr<TrainerState> Load(int64_t step, PartyModel& model,
+                                    model::ExpertProvider& experts) const;
 
   /// Removes checkpoints after `step`: their future was given up.
   absl::Status RemoveAfter(int64_t step);

@@ -13,10 +13,12 @@ namespace {
 using exchange::AbortReason;
 using exchange::Session;
 
-// Begin: i64 loss tokens, i64 micro-batches, i64 newest durable checkpoint.
+// Begin: i64 loss tokens, i64 micro-batches, i64 sweeps over the layers, i64 newest durable
+// checkpoint.
 struct Begin {
   int64_t loss_tokens = 0;
   int64_t micro_batches = 0;
+  int64_t sweeps = 1;
   int64_t durable_step = 0;
 };
 // Vote: f64 squared gradient norm of backbone and shard together; not finite: this party says no.
@@ -57,6 +59,7 @@ absl::StatusOr<std::vector<Begin>> BeginAll(Session& session, const Begin& own) 
   for (int peer = 0; peer < session.parties(); ++peer) {
     const Begin& begin = all[static_cast<size_t>(peer)];
     const bool sane = begin.micro_batches >= 0 && begin.micro_batches <= kMaxMicroBatches &&
+                      begin.sweeps >= 0 && begin.sweeps <= kMaxMicroBatches &&
                       begin.loss_tokens >= 0 && begin.loss_tokens < (int64_t{1} << 40);
     if (!sane)
       return session.FailureStatus({peer, AbortReason::kBadMessage}, "an impossible begin");
@@ -64,10 +67,13 @@ absl::StatusOr<std::vector<Begin>> BeginAll(Session& session, const Begin& own) 
   return all;
 }
 
-std::vector<int64_t> MicroBatchesOf(const std::vector<Begin>& begins) {
-  std::vector<int64_t> counts;
-  for (const Begin& begin : begins) counts.push_back(begin.micro_batches);
-  return counts;
+model::PassPlan PlanOf(const std::vector<Begin>& begins, bool training) {
+  model::PassPlan plan{.training = training};
+  for (const Begin& begin : begins) {
+    plan.micro_batches_p.push_back(begin.micro_batches);
+    plan.sweeps_p.push_back(begin.sweeps);
+  }
+  return plan;
 }
 
 // Prepare and commit: everybody tells everybody; the step is committed where all votes are there
@@ -111,9 +117,11 @@ absl::StatusOr<StepReport> RunStep(const StepPlan& plan, std::span<const model::
   }
   const double scale = 1.0 / static_cast<double>(report.federation_tokens);
   const double share = static_cast<double>(own.loss_tokens) * scale;
-  PCMOE_RETURN_IF_ERROR(experts.BeginPass(MicroBatchesOf(begins), /*training=*/true));
-  PCMOE_ASSIGN_OR_RETURN(report.own, model.backbone().ForwardBackward(batches, experts, scale,
-                                                                      plan.balance_coef * share));
+  PCMOE_RETURN_IF_ERROR(experts.BeginPass(PlanOf(begins, /*training=*/true)));
+  const model::BalanceWeight balance{.own = plan.balance_coef * share,
+                                     .federation = plan.balance_coef};
+  PCMOE_ASSIGN_OR_RETURN(report.own,
+                         model.backbone().ForwardBackward(batches, experts, scale, balance));
   PCMOE_RETURN_IF_ERROR(experts.FinishPass());
 
   // A party without tokens in this step (no data, or not its turn) leaves its backbone alone.
@@ -121,6 +129,7 @@ absl::StatusOr<StepReport> RunStep(const StepPlan& plan, std::span<const model::
   double sum_of_squares = model.GradientSumOfSquares(with_backbone);
   if (!std::isfinite(report.own.loss_sum)) sum_of_squares = std::nan("");
   PCMOE_ASSIGN_OR_RETURN(report.grad_norm, VoteAll(session, sum_of_squares));
+  experts.Commit();
   model.Step(plan.learning_rate, optim::ClipFactor(report.grad_norm, plan.max_grad_norm),
              with_backbone);
   return report;
@@ -130,12 +139,15 @@ absl::StatusOr<std::vector<model::PassResult>> RunEvaluation(
     int64_t step, uint32_t attempt,
     const std::vector<std::vector<model::MicroBatch>>& batches_by_set, size_t at_once,
     Session& session, model::ExpertProvider& experts, PartyModel& model) {
-  Begin own;
-  for (const auto& set : batches_by_set) own.micro_batches += static_cast<int64_t>(set.size());
+  Begin own{.sweeps = 0};
+  for (const auto& set : batches_by_set) {
+    own.micro_batches += static_cast<int64_t>(set.size());
+    own.sweeps += static_cast<int64_t>((set.size() + at_once - 1) / at_once);
+  }
   PCMOE_RETURN_IF_ERROR(
       session.EnterStep(static_cast<uint64_t>(step), attempt, Session::Phase::kEvaluation));
   PCMOE_ASSIGN_OR_RETURN(const std::vector<Begin> begins, BeginAll(session, own));
-  PCMOE_RETURN_IF_ERROR(experts.BeginPass(MicroBatchesOf(begins), /*training=*/false));
+  PCMOE_RETURN_IF_ERROR(experts.BeginPass(PlanOf(begins, /*training=*/false)));
   std::vector<model::PassResult> results;
   int64_t first = 0;
   for (const auto& set : batches_by_set) {

@@ -3,6 +3,8 @@
 
 #include <ATen/ops/zeros.h>
 
+#include <map>
+
 #include "pcmoe/optim/norm.h"
 #include "pcmoe/tensor/safetensors.h"
 
@@ -25,23 +27,25 @@ struct PartyModel::NamedMoment {
 };
 
 PartyModel::PartyModel(const model::ModelConfig& config, const RunConfig& run,
-                       const model::ExpertSelection& owned)
-    : config_(config), run_(run), owned_(owned) {
+                       const model::Holdings& holdings)
+    : config_(config), run_(run), holdings_(holdings) {
   const at::ScalarType dtype = run.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   backbone_ = std::make_unique<model::Backbone>(
-      config_, model::EmptyBackbone(config_),
+      config_, model::EmptyBackbone(config_, holdings_),
       model::Backbone::Options{.compute_dtype = dtype,
                                .recompute = run.gradient_checkpointing,
-                               .isolate_documents = run.isolate_documents});
+                               .isolate_documents = run.isolate_documents,
+                               .freeze_embedding = holdings_.embedding == model::Part::kFrozen,
+                               .freeze_head = holdings_.head == model::Part::kFrozen});
   shard_ = std::make_unique<model::ExpertShard>(
-      config_, model::EmptyExperts(config_, owned_),
+      config_, model::EmptyExperts(config_, holdings_.experts),
       model::ExpertShard::Options{.compute_dtype = dtype, .recompute = run.gradient_checkpointing});
 }
 
 absl::StatusOr<std::unique_ptr<PartyModel>> PartyModel::Create(
     const model::ModelConfig& model_config, const RunConfig& config,
-    const model::ExpertSelection& owned) {
-  std::unique_ptr<PartyModel> party(new PartyModel(model_config, config, owned));
+    const model::Holdings& holdings) {
+  std::unique_ptr<PartyModel> party(new PartyModel(model_config, config, holdings));
   PCMOE_RETURN_IF_ERROR(party->Restart());
   return party;
 }
@@ -51,21 +55,26 @@ void PartyModel::MakeOptimizers() {
                                     .beta2 = run_.adam_beta2,
                                     .eps = run_.adam_epsilon,
                                     .weight_decay = run_.weight_decay};
-  const auto weights = model::NamedBackbone(config_, backbone_->weights());
-  const auto gradients = model::NamedBackbone(config_, backbone_->gradients());
-  std::vector<optim::Trainable> backbone;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    backbone.push_back({weights[i].tensor, gradients[i].tensor, weights[i].tensor.dim() >= 2});
+  std::map<std::string, at::Tensor> gradients;
+  for (const auto& named : model::NamedBackbone(config_, backbone_->gradients())) {
+    gradients[named.name] = named.tensor;
   }
-  std::vector<optim::Trainable> experts;
+  std::vector<optim::Trainable> privates;
+  std::vector<optim::Trainable> units;
+  for (const auto& named : model::NamedBackbone(config_, backbone_->weights())) {
+    const auto gradient = gradients.find(named.name);
+    if (gradient == gradients.end()) continue;  // frozen
+    const bool unit = model::PartOf(holdings_, named.name) == model::Part::kUnit;
+    (unit ? units : privates).push_back({named.tensor, gradient->second, named.tensor.dim() >= 2});
+  }
   for (size_t l = 0; l < shard_->weights().size(); ++l) {
     const model::ExpertLayerParameters& layer = shard_->weights()[l];
     if (layer.expert_ids.empty()) continue;
-    experts.push_back({layer.gate_up_efd, shard_->gradients()[l].gate_up_efd, true});
-    experts.push_back({layer.down_edf, shard_->gradients()[l].down_edf, true});
+    units.push_back({layer.gate_up_efd, shard_->gradients()[l].gate_up_efd, true});
+    units.push_back({layer.down_edf, shard_->gradients()[l].down_edf, true});
   }
-  backbone_optimizer_ = std::make_unique<optim::AdamW>(std::move(backbone), options);
-  expert_optimizer_ = std::make_unique<optim::AdamW>(std::move(experts), options);
+  private_optimizer_ = std::make_unique<optim::AdamW>(std::move(privates), options);
+  unit_optimizer_ = std::make_unique<optim::AdamW>(std::move(units), options);
 }
 
 void PartyModel::Refresh() {
@@ -89,22 +98,22 @@ absl::Status PartyModel::Restart() {
   return absl::OkStatus();
 }
 
-double PartyModel::GradientSumOfSquares(bool with_backbone) const {
+double PartyModel::GradientSumOfSquares(bool with_private) const {
   double sum = 0;
-  if (with_backbone) {
-    for (const optim::Trainable& t : backbone_optimizer_->trainables()) {
+  if (with_private) {
+    for (const optim::Trainable& t : private_optimizer_->trainables()) {
       sum += optim::SumOfSquares(t.gradient);
     }
   }
-  for (const optim::Trainable& t : expert_optimizer_->trainables()) {
+  for (const optim::Trainable& t : unit_optimizer_->trainables()) {
     sum += optim::SumOfSquares(t.gradient);
   }
   return sum;
 }
 
-void PartyModel::Step(double learning_rate, double gradient_scale, bool with_backbone) {
-  if (with_backbone) backbone_optimizer_->Step(learning_rate, gradient_scale);
-  expert_optimizer_->Step(learning_rate, gradient_scale);
+void PartyModel::Step(double learning_rate, double gradient_scale, bool with_private) {
+  if (with_private) private_optimizer_->Step(learning_rate, gradient_scale);
+  unit_optimizer_->Step(learning_rate, gradient_scale);
   Refresh();
 }
 
@@ -116,8 +125,8 @@ std::vector<PartyModel::NamedMoment> PartyModel::Moments() {
       moments.push_back({absl::StrCat(prefix, ".", i, ".exp_avg_sq"), optimizer.exp_avg_sq()[i]});
     }
   };
-  add("backbone", *backbone_optimizer_);
-  add("experts", *expert_optimizer_);
+  add("private", *private_optimizer_);
+  add("units", *unit_optimizer_);
   return moments;
 }
 
@@ -127,8 +136,8 @@ absl::Status PartyModel::Save(const fs::path& folder) {
   std::vector<tensor::NamedTensor> tensors;
   for (NamedMoment& moment : Moments()) tensors.push_back({moment.name, moment.tensor});
   at::Tensor steps = at::zeros({2}, at::kLong);
-  steps.mutable_data_ptr<int64_t>()[0] = backbone_optimizer_->step();
-  steps.mutable_data_ptr<int64_t>()[1] = expert_optimizer_->step();
+  steps.mutable_data_ptr<int64_t>()[0] = private_optimizer_->step();
+  steps.mutable_data_ptr<int64_t>()[1] = unit_optimizer_->step();
   tensors.push_back({"steps", steps});
   return tensor::WriteSafetensors(folder / "optimizer.safetensors", tensors).status();
 }
@@ -143,8 +152,8 @@ absl::Status PartyModel::Load(const fs::path& folder) {
   }
   at::Tensor steps = at::zeros({2}, at::kLong);
   PCMOE_RETURN_IF_ERROR(reader.Read("steps", steps));
-  backbone_optimizer_->set_step(steps.const_data_ptr<int64_t>()[0]);
-  expert_optimizer_->set_step(steps.const_data_ptr<int64_t>()[1]);
+  private_optimizer_->set_step(steps.const_data_ptr<int64_t>()[0]);
+  unit_optimizer_->set_step(steps.const_data_ptr<int64_t>()[1]);
   Refresh();
   return absl::OkStatus();
 }

@@ -20,7 +20,13 @@ class PartyModel {
   /// its name only.
   static absl::StatusOr<std::unique_ptr<PartyModel>> Create(const model::ModelConfig& model_config,
                                                             const RunConfig& config,
-                                                            const model::ExpertSelection& owned);
+                                                            const model::Holdings& holdings);
+  /// With a whole private backbone.
+  static absl::StatusOr<std::unique_ptr<PartyModel>> Create(const model::ModelConfig& model_config,
+                                                            const RunConfig& config,
+                                                            const model::ExpertSelection& owned) {
+    return Create(model_config, config, model::Holdings{.experts = owned});
+  }
 
   /// Back to the start (a run whose parties have no common checkpoint).
   absl::Status Restart();
@@ -29,12 +35,13 @@ class PartyModel {
   model::ExpertShard& shard() { return *shard_; }
   const model::ModelConfig& config() const { return config_; }
 
-  /// Sum of squares of the gradients here: experts, and backbone when `with_backbone`. Not finite
-  /// when a gradient is not.
-  double GradientSumOfSquares(bool with_backbone) const;
+  /// Sum of squares of the gradients here: owned units, and what is private when `with_private`.
+  /// Not finite when a gradient is not.
+  double GradientSumOfSquares(bool with_private) const;
 
-  /// One optimizer step of every unit here; `gradient_scale` is the global clip.
-  void Step(double learning_rate, double gradient_scale, bool with_backbone);
+  /// One optimizer step of every owned unit, and of what is private when `with_private`;
+  /// `gradient_scale` is the global clip.
+  void Step(double learning_rate, double gradient_scale, bool with_private);
 
   /// Writes weights and optimizer state into an existing folder; reads them back bit for bit.
   absl::Status Save(const std::filesystem::path& folder);
@@ -42,7 +49,7 @@ class PartyModel {
 
  private:
   PartyModel(const model::ModelConfig& config, const RunConfig& run,
-             const model::ExpertSelection& owned);
+             const model::Holdings& holdings);
   void MakeOptimizers();
   void Refresh();
   struct NamedMoment;
@@ -50,10 +57,10 @@ class PartyModel {
 
   const model::ModelConfig config_;
   const RunConfig run_;
-  const model::ExpertSelection owned_;
+  const model::Holdings holdings_;
   std::unique_ptr<model::Backbone> backbone_;
   std::unique_ptr<model::ExpertShard> shard_;
-  std::unique_ptr<optim::AdamW> backbone_optimizer_, expert_optimizer_;
+  std::unique_ptr<optim::AdamW> private_optimizer_, unit_optimizer_;
 };
 
 }  // namespace pcmoe::train

@@ -63,7 +63,13 @@ const std::vector<Field>& Fields() {
       {"federation", "exchange", &C::exchange},
       {"federation", "schedule", &C::schedule},
       {"federation", "placement", &C::placement},
+      {"federation", "backbone", &C::backbone, true},
+      {"federation", "embedding", &C::embedding, true},
+      {"federation", "head", &C::head, true},
+      {"federation", "min_rows", &C::min_rows, true},
+      {"federation", "keep_fetched_weights", &C::keep_fetched_weights, true},
       {"border", "allow_readable_rows", &C::allow_readable_rows},
+      {"border", "allow_pairwise", &C::allow_pairwise},
       {"border", "forbid", &C::forbid},
       {"run", "identity", &C::identity},
       {"run", "listen", &C::listen},
@@ -94,6 +100,14 @@ std::string Suggestion(std::string_view table, std::string_view key) {
 const Field* Find(std::string_view table, std::string_view key) {
   for (const Field& field : Fields()) {
     if (field.table == table && field.key == key) return &field;
+  }
+  return nullptr;
+}
+
+// Shared keys have names of their own, whichever table they stand in.
+const Field* FindShared(std::string_view key) {
+  for (const Field& field : Fields()) {
+    if (field.shared && field.key == key) return &field;
   }
   return nullptr;
 }
@@ -239,6 +253,64 @@ std::string Quoted(const std::string& text) {
 
 }  // namespace
 
+namespace {
+
+bool IsOneOf(const std::string& value, std::initializer_list<const char*> values) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+absl::Status ValidateFederation(const RunConfig& config) {
+  const auto bad = [](absl::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat("[federation] ", what));
+  };
+  if (!IsOneOf(config.exchange, {"weights", "rows"})) {
+    return bad("exchange must be \"weights\" or \"rows\"");
+  }
+  if (!IsOneOf(config.schedule, {"synchronous", "round_robin"})) {
+    return bad("schedule must be \"synchronous\" or \"round_robin\"");
+  }
+  if (!IsOneOf(config.backbone, {"auto", "private", "aggregated"})) {
+    return bad("backbone must be \"auto\", \"private\" or \"aggregated\"");
+  }
+  for (const auto& [key, value] :
+       {std::pair{"embedding", &config.embedding}, {"head", &config.head}}) {
+    if (IsOneOf(*value, {"auto", "frozen", "private", "aggregated"})) continue;
+    return bad(absl::StrCat(key, " must be \"auto\", \"frozen\", \"private\" or \"aggregated\""));
+  }
+  if (config.exchange == "weights" && config.schedule == "round_robin") {
+    return bad(
+        "schedule \"round_robin\" needs exchange \"rows\": with \"weights\" the sum of a step "
+        "would be "
+        "one party's own gradient");
+  }
+  const bool aggregates = config.backbone == "aggregated" || config.embedding == "aggregated" ||
+                          config.head == "aggregated";
+  if (config.exchange == "rows" && aggregates) {
+    return bad("exchange \"rows\" leaves the backbone private; \"aggregated\" needs \"weights\"");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
+                             RunConfig& config) {
+  PCMOE_RETURN_IF_ERROR(ValidateFederation(config));
+  const bool rows = config.exchange == "rows";
+  if (config.backbone == "auto") config.backbone = rows ? "private" : "aggregated";
+  const bool freeze = from_checkpoint && config.backbone == "aggregated";
+  if (config.embedding == "auto") config.embedding = freeze && !tied ? "frozen" : "private";
+  if (config.head == "auto") config.head = tied ? config.embedding : "private";
+  if (tied && config.head != config.embedding) {
+    return absl::InvalidArgumentError(
+        "[federation] this model's head is its embedding (tie_word_embeddings), so head and "
+        "embedding "
+        "must be set alike");
+  }
+  if (config.min_rows < 0) config.min_rows = rows ? 0 : 4 * hidden_size;
+  return absl::OkStatus();
+}
+
 absl::Status RunConfig::Validate() const {
   const auto bad = [](absl::string_view what) { return absl::InvalidArgumentError(what); };
   PCMOE_RETURN_IF_ERROR(optim::ParseSchedulerType(lr_scheduler_type).status());
@@ -273,10 +345,7 @@ absl::Status RunConfig::Validate() const {
   if (num_threads < 1 || num_threads > 1024)
     return bad("[training] num_threads must be from 1 to 1024");
   if (save_total_limit < 1) return bad("[training] save_total_limit must be at least 1");
-  if (exchange != "rows") return bad("[federation] exchange must be \"rows\"");
-  if (schedule != "synchronous" && schedule != "round_robin") {
-    return bad("[federation] schedule must be \"synchronous\" or \"round_robin\"");
-  }
+  PCMOE_RETURN_IF_ERROR(ValidateFederation(*this));
   if (on_peer_loss != "wait" && on_peer_loss != "stop") {
     return bad("[run] on_peer_loss must be \"wait\" or \"stop\"");
   }
@@ -333,8 +402,10 @@ absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& pa
   PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, 1 << 20));
   PCMOE_ASSIGN_OR_RETURN(const toml::table root, ParseToml(text, path.string()));
   std::vector<std::string> keys;
-  if (const toml::table* training = root["training"].as_table()) {
-    for (const auto& [key, value] : *training) keys.emplace_back(key.str());
+  for (const char* name : {"training", "federation"}) {
+    if (const toml::table* table = root[name].as_table()) {
+      for (const auto& [key, value] : *table) keys.emplace_back(key.str());
+    }
   }
   return keys;
 }
@@ -342,15 +413,15 @@ absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& pa
 absl::Status ApplySharedTraining(const std::map<std::string, std::string>& shared,
                                  const std::vector<std::string>& set_keys, RunConfig& config) {
   for (const auto& [key, value] : shared) {
-    const Field* field = Find("training", key);
-    if (field == nullptr || !field->shared) {
+    const Field* field = FindShared(key);
+    if (field == nullptr) {
       return absl::InvalidArgumentError(
           absl::StrCat("the manifest has training.", key, ", which this version does not know"));
     }
     const bool set_here = std::find(set_keys.begin(), set_keys.end(), key) != set_keys.end();
     if (set_here && TextOf(*field, config) != value) {
       return absl::InvalidArgumentError(
-          absl::StrCat("[training] ", key, " is ", TextOf(*field, config),
+          absl::StrCat("[", field->table, "] ", key, " is ", TextOf(*field, config),
                        " here, but the signed manifest says ", value,
                        "; remove the line, or provision a new manifest"));
     }

@@ -47,12 +47,19 @@ struct RunConfig {
   int64_t logging_steps = 1;
   int64_t save_total_limit = 2;
   // [federation]: read by provision and sim
-  std::string exchange = "rows";
+  std::string exchange = "weights";  ///< "weights", or "rows" (the paper's protocol).
   std::string schedule = "synchronous";
   std::string placement =
       "round_robin";  ///< Or a JSON file: a list, or one list a layer, of party names.
+  // [federation]: equal for all parties, with exchange "weights"
+  std::string backbone = "auto";      ///< "aggregated" (auto, with weights) or "private".
+  std::string embedding = "auto";     ///< "frozen" (auto, from a checkpoint), "private" (auto, from
+  std::string head = "auto";          ///< scratch; head always) or "aggregated".
+  int64_t min_rows = -1;              ///< Negative: four times the hidden size. 0: no bound.
+  bool keep_fetched_weights = false;  ///< For backward, instead of fetching them again.
   // [border]
   bool allow_readable_rows = false;
+  bool allow_pairwise = false;      ///< Exchange "weights" between two parties alone.
   std::vector<std::string> forbid;  ///< "receiver:kind" or "*:kind" that may never leave.
   // [run]
   /// This party's folder, as provisioned; "none": a run of one party without a federation.
@@ -69,7 +76,13 @@ struct RunConfig {
   absl::Status Validate() const;
 };
 
-/// Names of the [training] keys that all parties must share.
+/// Puts what "auto" means into backbone, embedding, head and min_rows, for a run that starts from a
+/// checkpoint or from scratch with a model of this width; INVALID_ARGUMENT for settings that
+/// contradict each other.
+absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
+                             RunConfig& config);
+
+/// Names of the [training] and [federation] keys that all parties must share.
 const std::vector<std::string>& SharedTrainingKeys();
 
 /// Reads `path`, then `overrides` ("table.key=value"). INVALID_ARGUMENT names the key, its place
@@ -83,7 +96,7 @@ std::map<std::string, std::string> SharedTraining(const RunConfig& config);
 absl::Status ApplySharedTraining(const std::map<std::string, std::string>& shared,
                                  const std::vector<std::string>& set_keys, RunConfig& config);
 
-/// The [training] keys that a file sets (for ApplySharedTraining).
+/// The [training] and [federation] keys that a file sets (for ApplySharedTraining).
 absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path);
 
 /// The config as TOML text, for the files that provision and sim write. The keys that all parties

@@ -46,11 +46,12 @@ absl::StatusOr<double> Step(std::span<const MicroBatch> batches, double balance_
                             pcmoe::model::LocalExperts& experts, pcmoe::train::PartyModel& model) {
   int64_t loss_tokens = 0;
   for (const MicroBatch& batch : batches) loss_tokens += CountLossTokens(batch, false);
-  PCMOE_RETURN_IF_ERROR(experts.BeginPass({static_cast<int64_t>(batches.size())}, true));
+  PCMOE_RETURN_IF_ERROR(
+      experts.BeginPass({.micro_batches_p = {static_cast<int64_t>(batches.size())}}));
   PCMOE_ASSIGN_OR_RETURN(
       const pcmoe::model::PassResult result,
       model.backbone().ForwardBackward(batches, experts, 1.0 / static_cast<double>(loss_tokens),
-                                       balance_coef));
+                                       {.own = balance_coef}));
   PCMOE_RETURN_IF_ERROR(experts.FinishPass());
   const double norm = std::sqrt(model.GradientSumOfSquares(true));
   model.Step(1e-4, pcmoe::optim::ClipFactor(norm, 1.0), true);

@@ -127,12 +127,13 @@ absl::Status Trainer::MeetAndRestore() {
   const auto& held = standing.checkpoint_steps;
   if (std::find(held.begin(), held.end(), meeting.step) != held.end()) {
     PCMOE_ASSIGN_OR_RETURN(const TrainerState state,
-                           parts_.checkpoints.Load(meeting.step, parts_.model));
+                           parts_.checkpoints.Load(meeting.step, parts_.model, parts_.experts));
     PCMOE_RETURN_IF_ERROR(Seek(state.cursors));
     parts_.report.SetHistory(state.log_history);
     base::LogInfo(absl::StrCat("going on from checkpoint-", meeting.step));
   } else {
     PCMOE_RETURN_IF_ERROR(parts_.model.Restart());
+    PCMOE_RETURN_IF_ERROR(parts_.experts.LoadState({}, 0));
     PCMOE_RETURN_IF_ERROR(Seek({}));
     parts_.report.SetHistory({});
     if (step_ >= 0 || !held.empty()) base::LogInfo("going on from the start");
@@ -221,7 +222,7 @@ absl::Status Trainer::SaveIfDue() {
                                   .epoch = Epoch(),
                                   .max_steps = parts_.config.max_steps,
                                   .log_history = parts_.report.history()},
-                                 parts_.model);
+                                 parts_.model, parts_.experts);
 }
 
 // Nobody leaves before everybody's last checkpoint is durable. The second round says "I heard all

@@ -26,6 +26,16 @@ std::string_view NameOf(MessageKind kind) {
       return "abort";
     case MessageKind::kBye:
       return "bye";
+    case MessageKind::kMaskKey:
+      return "mask_key";
+    case MessageKind::kUnitWeights:
+      return "unit_weights";
+    case MessageKind::kExponents:
+      return "exponents";
+    case MessageKind::kMaskedGradients:
+      return "masked_gradients";
+    case MessageKind::kMaskedCounts:
+      return "masked_counts";
   }
   return "unknown";
 }

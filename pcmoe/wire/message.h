@@ -27,11 +27,16 @@ enum class MessageKind : uint8_t {
   kVote = 7,            ///< Finite? and the squared gradient norm of backbone and shard together.
   kAbort = 8,           ///< This attempt is void: who failed, and a reason code.
   kBye = 9,             ///< The run is complete here; nothing follows.
+  kMaskKey = 10,        ///< A party's signed X25519 key for the masks of this attempt.
+  kUnitWeights = 11,    ///< Owner to all: the weights of its units of a stage, one version.
+  kExponents = 12,      ///< The size of this party's gradients of a stage, a byte a group.
+  kMaskedGradients = 13,  ///< To an owner: gradients of its units, fixed-point, under masks.
+  kMaskedCounts = 14,   ///< To all: rows per layer and expert, under masks.
 };
 
 /// The smallest and the largest byte that is a MessageKind; all between are.
 inline constexpr uint8_t kFirstMessageKind = 1;
-inline constexpr uint8_t kLastMessageKind = 9;
+inline constexpr uint8_t kLastMessageKind = 14;
 
 /// "expert_rows" and so on: the name in ledgers, configs and sentences; "unknown" for other bytes.
 std::string_view NameOf(MessageKind kind);

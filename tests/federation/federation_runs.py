@@ -40,6 +40,7 @@ gradient_accumulation_steps = 2
 save_steps = 3
 max_grad_norm = 0.5
 [federation]
+exchange = "rows"
 schedule = "{schedule}"
 placement = "{placement}"
 [border]

@@ -48,9 +48,9 @@ class Reference {
     for (size_t p = 0; p < parties_.size(); ++p) {
       model::LocalExperts experts(whole_->shard(), static_cast<int>(p));
       experts.SetOwnsShard(false);
-      ASSERT_TRUE(experts.BeginPass({}, true).ok());
+      ASSERT_TRUE(experts.BeginPass({}).ok());
       const auto result = parties_[p]->backbone().ForwardBackward(
-          batches[p], experts, 1 / all_tokens, plan.balance_coef * tokens[p] / all_tokens);
+          batches[p], experts, 1 / all_tokens, {.own = plan.balance_coef * tokens[p] / all_tokens});
       ASSERT_TRUE(result.ok());
       outcomes_[p].losses.push_back(result->loss_sum / std::max(tokens[p], 1.0));
       if (tokens[p] > 0) squares += parties_[p]->GradientSumOfSquares(true);

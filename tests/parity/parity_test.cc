@@ -57,7 +57,7 @@ struct Subject {
   }
 
   at::Tensor Logits(const MicroBatch& batch) {
-    EXPECT_TRUE(experts->BeginPass({1}, /*training=*/false).ok());
+    EXPECT_TRUE(experts->BeginPass({.micro_batches_p = {1}, .training = false}).ok());
     const auto logits = backbone->Logits(batch, *experts);
     EXPECT_TRUE(logits.ok()) << logits.status();
     EXPECT_TRUE(experts->FinishPass().ok());
@@ -73,9 +73,9 @@ struct Subject {
     backbone->ResetGradients();
     shard->Reset();
     const auto count = static_cast<int64_t>(batches.size());
-    EXPECT_TRUE(experts->BeginPass({count}, /*training=*/true).ok());
-    const auto result = backbone->ForwardBackward(batches, *experts,
-                                                  1 / static_cast<double>(tokens), balance_weight);
+    EXPECT_TRUE(experts->BeginPass({.micro_batches_p = {count}}).ok());
+    const auto result = backbone->ForwardBackward(
+        batches, *experts, 1 / static_cast<double>(tokens), {.own = balance_weight});
     EXPECT_TRUE(result.ok()) << result.status();
     EXPECT_TRUE(experts->FinishPass().ok());
     return result.ok() ? *result : PassResult();

@@ -158,10 +158,10 @@ absl::Status RowsProvider::EndBackward(int64_t layer) {
   return session_.Poll();
 }
 
-absl::Status RowsProvider::BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) {
-  training_ = training;
+absl::Status RowsProvider::BeginPass(const model::PassPlan& plan) {
+  training_ = plan.training;
   batches_.clear();
-  return owned_.BeginPass(micro_batches_p, training);
+  return owned_.BeginPass(plan.micro_batches_p, plan.training);
 }
 
 void RowsProvider::Reset() {

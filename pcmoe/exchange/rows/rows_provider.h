@@ -34,7 +34,7 @@ class RowsProvider final : public model::ExpertProvider {
   absl::StatusOr<model::ExpertInputGradients> CombineGradient(int64_t layer,
                                                               int64_t micro_batch) override;
   absl::Status EndBackward(int64_t layer) override;
-  absl::Status BeginPass(const std::vector<int64_t>& micro_batches_p, bool training) override;
+  absl::Status BeginPass(const model::PassPlan& plan) override;
   absl::Status FinishPass() override { return owned_.FinishPass(); }
   void Reset() override;
   int64_t TakeRowsSent() override { return std::exchange(rows_sent_, 0); }

@@ -51,7 +51,7 @@ std::vector<Case> Cases(const model::ModelConfig& config) {
 }
 
 void RunLayer(model::ExpertProvider& provider, Case& one) {
-  ASSERT_TRUE(provider.BeginPass(std::vector<int64_t>(kParties, 1), true).ok());
+  ASSERT_TRUE(provider.BeginPass({.micro_batches_p = std::vector<int64_t>(kParties, 1)}).ok());
   ASSERT_TRUE(provider.BeginForward(0).ok());
   ASSERT_TRUE(provider.Dispatch(0, 0, one.h_td, one.routing).ok());
   one.y_td = *provider.Combine(0, 0);
