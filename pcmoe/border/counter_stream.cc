@@ -48,4 +48,17 @@ absl::Status CounterStream::Fill(std::span<uint8_t> out) {
   return absl::OkStatus();
 }
 
+absl::Status CounterStream::Fill(std::span<uint32_t> out, Ahead& ahead) {
+  // About as many lines as arrive while a piece is made; more would wait for each other.
+  constexpr size_t kPieceWords = 512;
+  constexpr size_t kLines = 16;
+  while (!out.empty()) {
+    const size_t piece = std::min(out.size(), kPieceWords);
+    ahead.Fetch(kLines);
+    PCMOE_RETURN_IF_ERROR(Fill(out.first(piece)));
+    out = out.subspan(piece);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace pcmoe::border

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string_view>
 
@@ -19,6 +18,14 @@ static_assert(std::endian::native == std::endian::little, "shares are little-end
 
 constexpr int kMaxContributors = 65535;
 constexpr int kMaxShift = 127;  // 2^127 is a float still
+// A random word serves one element of each block of a group: as it is, then times these. They are
+// the powers of a multiplier of good spectral quality (L'Ecuyer 1999, table 4, for 2^32), odd, so
+// that each product is as uniform as the word; and top bits, which decide, depend on all below.
+constexpr std::array<uint32_t, 8> kMultipliers = [] {
+  std::array<uint32_t, 8> powers{1};
+  for (size_t i = 1; i < powers.size(); ++i) powers[i] = powers[i - 1] * 2891336453U;
+  return powers;
+}();
 
 std::span<const uint8_t> Bytes(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -82,9 +89,12 @@ absl::StatusOr<MaskedWriter> MaskedWriter::Create(const FixedPoint& scale,
   return MaskedWriter(scale, std::move(random), std::move(mask));
 }
 
-absl::Status MaskedWriter::Refill() {
-  PCMOE_ASSIGN_OR_RETURN(net_, mask_.NextBlock());
-  PCMOE_RETURN_IF_ERROR(rounding_.Fill(std::span<uint32_t>(random_->words)));
+absl::Status MaskedWriter::NextBlock(const Ahead& ahead) {
+  PCMOE_ASSIGN_OR_RETURN(net_, mask_.NextBlock(ahead));
+  if (blocks_ % kMultipliers.size() == 0) {
+    PCMOE_RETURN_IF_ERROR(rounding_.Fill(std::span<uint32_t>(random_->words)));
+  }
+  ++blocks_;
   at_ = 0;
   return absl::OkStatus();
 }
@@ -94,31 +104,22 @@ absl::Status MaskedWriter::Append(const float* values, size_t count, uint32_t* o
     return absl::FailedPreconditionError("a share went on after it had failed; stop the step");
   }
   failed_ = true;  // until this call succeeds
-  const auto round_and_mask = ActiveMaskLoops().round_and_mask;
   const float scale = std::ldexp(1.0F, scale_.shift);
-  const auto run = [&](const float* from, size_t at, size_t chunks, uint32_t* to) {
-    return round_and_mask(from, chunks, scale, scale_.limit, random_->words.data() + at / 2,
-                          net_ + at, to);
-  };
   bool in_range = true;
   while (count > 0 && in_range) {
-    if (at_ == NetMask::kBlockWords) PCMOE_RETURN_IF_ERROR(Refill());
-    const size_t inside = at_ % kRoundingChunk;
-    size_t done = std::min(count, NetMask::kBlockWords - at_) / kRoundingChunk * kRoundingChunk;
-    if (inside == 0 && done > 0) {
-      in_range = run(values, at_, done / kRoundingChunk, out);
-    } else {  // the rest of a chunk that the last tensor began, or the begin of one
-      done = std::min(count, kRoundingChunk - inside);
-      std::array<float, kRoundingChunk> staged{};
-      std::array<uint32_t, kRoundingChunk> masked{};
-      std::memcpy(staged.data() + inside, values, done * sizeof(float));
-      in_range = run(staged.data(), at_ - inside, 1, masked.data());
-      std::memcpy(out, masked.data() + inside, done * sizeof(uint32_t));
+    if (at_ == NetMask::kBlockWords) {
+      const size_t soon = std::min(count, NetMask::kBlockWords) * sizeof(float);
+      PCMOE_RETURN_IF_ERROR(NextBlock(Ahead(values, out, soon)));
     }
-    at_ += done;
-    values += done;
-    out += done;
-    count -= done;
+    const size_t piece = std::min(count, NetMask::kBlockWords - at_);
+    const uint32_t multiplier = kMultipliers[(blocks_ - 1) % kMultipliers.size()];
+    in_range =
+        ActiveMaskLoops().round_and_mask(values, piece, scale, scale_.limit,
+                                         random_->words.data() + at_, multiplier, net_ + at_, out);
+    at_ += piece;
+    values += piece;
+    out += piece;
+    count -= piece;
   }
   if (!in_range) {
     return absl::OutOfRangeError(

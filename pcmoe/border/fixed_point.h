@@ -48,10 +48,11 @@ class RoundingKey {
 };
 
 /// Turns one unit's tensors, one after another, into one masked share. Rounding: x * 2^shift goes
-/// to one of its two neighbours, to the further from zero with probability frac (to 2^-31; elements
-/// that share a word of the rounding stream, 16 apart, differ by a turn of 16 bits, so that two
-/// roundings are independent to 2^-16). All CPUs give the same bits. Movable, not thread-safe;
-/// several writers of one PairwiseMasks may run at the same time.
+/// to one of its two neighbours, to the one further from zero with the probability of what
+/// truncation cuts off, to 2^-30. The randomness is AES-128-CTR; eight elements, 2,048 apart, share
+/// a word times different odd constants: each is uniform, two of them are nearly independent
+/// (tested). All CPUs give the same bits. Movable, not thread-safe; several writers of one
+/// PairwiseMasks may run at the same time.
 class MaskedWriter {
  public:
   /// Takes the place: at most one writer a place. Errors: PairwiseMasks::Take's.
@@ -69,16 +70,17 @@ class MaskedWriter {
 
  private:
   struct Random {
-    alignas(64) std::array<uint32_t, NetMask::kBlockWords / 2> words;
+    alignas(64) std::array<uint32_t, NetMask::kBlockWords> words;
   };
   MaskedWriter(const FixedPoint& scale, CounterStream rounding, NetMask mask);
-  absl::Status Refill();
+  absl::Status NextBlock(const Ahead& ahead);
 
   FixedPoint scale_;
   CounterStream rounding_;
   NetMask mask_;
   std::unique_ptr<Random> random_;
   const uint32_t* net_ = nullptr;  // the current block of mask_
+  uint64_t blocks_ = 0;
   size_t at_ = NetMask::kBlockWords;
   bool failed_ = false;
 };

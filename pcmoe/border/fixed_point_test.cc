@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 
@@ -14,8 +15,6 @@
 
 namespace pcmoe::border {
 namespace {
-
-using testing::HasSubstr;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -31,24 +30,6 @@ FixedPoint Scale(std::vector<uint8_t> exponents, int contributors) {
   auto scale = FixedPoint::For(exponents, contributors);
   EXPECT_TRUE(scale.ok()) << scale.status();
   return scale.value_or(FixedPoint{});
-}
-
-RoundingKey Rounding(uint8_t seed) {
-  std::array<uint8_t, 32> secret{};
-  secret.fill(seed);
-  return *RoundingKey::Derive(secret, wire::RunId{});
-}
-
-// The integers themselves: one contributor, no peers.
-std::vector<int32_t> Integers(const std::vector<float>& values, const FixedPoint& scale,
-                              const RoundingKey& rounding, const MaskPlace& place) {
-  auto masks = MakeFederation(2);
-  masks[0].AllowNoPeers();
-  std::vector<uint32_t> out(values.size());
-  EXPECT_TRUE(MaskedFixedPoint(values.data(), values.size(), scale, rounding, place, {}, masks[0],
-                               out.data())
-                  .ok());
-  return {out.begin(), out.end()};
 }
 
 TEST(ExponentOf, IsTheSmallestByteThatBounds) {
@@ -142,6 +123,177 @@ TEST(MaskedFixedPoint, IsExactForEveryNumberOfParties) {
       ASSERT_LT(std::fabs(static_cast<double>(exact[i]) * unit - real[i]), (n - 1) * unit);
     }
   }
+}
+
+TEST(MaskedFixedPoint, DoesNotWrapAtTheExtremes) {
+  // Every contributor at the end of its range, where rounding away from zero reaches the limit.
+  for (int n = 3; n <= 16; ++n) {
+    for (const float value : {std::nextafter(2.0F, 0.0F), -std::nextafter(2.0F, 0.0F)}) {
+      auto masks = MakeFederation(n);
+      const FixedPoint scale = Scale({ExponentOf({&value, 1})}, n - 1);
+      const std::vector<float> values(1000, value);
+      std::vector<uint32_t> sum(values.size());
+      for (int party = 0; party < n - 1; ++party) {
+        std::vector<uint32_t> share(values.size());
+        ASSERT_TRUE(MaskedFixedPoint(values.data(), values.size(), scale, Rounding(1), {1, 1, 1},
+                                     PeersOf(party, n, n - 1), masks[party], share.data())
+                        .ok());
+        AddInto(sum.data(), reinterpret_cast<const uint8_t*>(share.data()), sum.size());
+      }
+      std::vector<float> decoded(values.size());
+      DecodeSum(sum.data(), sum.size(), scale, decoded.data());
+      for (const float result : decoded) {
+        ASSERT_NEAR(result, static_cast<double>(value) * (n - 1), 1e-5 * n);
+      }
+    }
+  }
+}
+
+TEST(MaskedFixedPoint, RefusesWhatIsOutOfRangeWhereverItStands) {
+  const FixedPoint scale = Scale({127}, 3);  // |x| < 2
+  for (const float bad :
+       {2.0F, -2.0F, 1e30F, kInfinity, -kInfinity, std::nanf(""), -std::nanf("")}) {
+    for (const size_t at : {0UL, 15UL, 16UL, 2047UL, 2048UL, 4999UL}) {
+      auto masks = MakeFederation(3);
+      std::vector<float> values(5000, std::nextafter(2.0F, 0.0F));
+      values[at] = bad;
+      std::vector<uint32_t> out(values.size());
+      auto writer =
+          MaskedWriter::Create(scale, Rounding(1), {1, 1, 1}, std::vector<int>{1, 2}, masks[0]);
+      ASSERT_TRUE(writer.ok());
+      EXPECT_EQ(writer->Append(values.data(), values.size(), out.data()).code(),
+                absl::StatusCode::kOutOfRange)
+          << bad << " " << at;
+      values[at] = 0;  // too late
+      EXPECT_EQ(writer->Append(values.data(), 1, out.data()).code(),
+                absl::StatusCode::kFailedPrecondition);
+    }
+  }
+  // Who told that all is zero may add zeros alone.
+  const FixedPoint nothing = Scale({0, 0}, 2);
+  EXPECT_EQ(Integers({0.0F, -0.0F}, nothing, Rounding(1), {1, 1, 1}), (std::vector<int32_t>{0, 0}));
+  for (const float bad : {std::numeric_limits<float>::denorm_min(), -1e-38F, 1.0F}) {
+    auto masks = MakeFederation(3);
+    uint32_t out = 0;
+    EXPECT_EQ(MaskedFixedPoint(&bad, 1, nothing, Rounding(1), {1, 1, 1}, std::vector<int>{1},
+                               masks[0], &out)
+                  .code(),
+              absl::StatusCode::kOutOfRange);
+  }
+}
+
+TEST(MaskedFixedPoint, KeepsTheSmallestAndTheLargestFloats) {
+  for (const float value : {std::numeric_limits<float>::denorm_min(), 1e-42F, 1.5e-38F, 3e38F}) {
+    const FixedPoint scale = Scale({ExponentOf({&value, 1})}, 2);
+    const auto integers = Integers(std::vector<float>(100, value), scale, Rounding(1), {1, 1, 1});
+    for (const int32_t integer : integers) {
+      EXPECT_LE(std::fabs(std::ldexp(integer, -scale.shift) - static_cast<double>(value)),
+                std::ldexp(1.0, -scale.shift));
+    }
+  }
+}
+
+TEST(MaskedFixedPoint, IsTheSameInSegmentsAndAcrossAttempts) {
+  const std::vector<float> values = Normal(20000, 3, 1);
+  const FixedPoint scale = Scale({ExponentOf(values)}, 3);
+  const std::vector<int> peers = {0, 2};
+  auto masks = MakeFederation(3);
+  std::vector<uint32_t> whole(values.size());
+  ASSERT_TRUE(MaskedFixedPoint(values.data(), values.size(), scale, Rounding(4), {1, 2, 3}, peers,
+                               masks[1], whole.data())
+                  .ok());
+  std::mt19937 random(5);
+  for (int round = 0; round < 20; ++round) {
+    auto again = MakeFederation(3);
+    auto writer = MaskedWriter::Create(scale, Rounding(4), {1, 2, 3}, peers, again[1]);
+    ASSERT_TRUE(writer.ok());
+    std::vector<uint32_t> parts(values.size());
+    for (size_t at = 0; at < values.size();) {
+      const size_t piece =
+          std::min<size_t>(values.size() - at, random() % (round < 10 ? 50 : 5000));
+      ASSERT_TRUE(writer->Append(values.data() + at, piece, parts.data() + at).ok());
+      at += piece;
+    }
+    ASSERT_EQ(parts, whole);
+  }
+  // Fresh masks, other rounding key, other place: the rounding follows key and place alone.
+  const auto integers = Integers(values, scale, Rounding(4), {1, 2, 3});
+  EXPECT_EQ(integers, Integers(values, scale, Rounding(4), {1, 2, 3}));
+  EXPECT_NE(integers, Integers(values, scale, Rounding(5), {1, 2, 3}));
+  EXPECT_NE(integers, Integers(values, scale, Rounding(4), {2, 2, 3}));
+}
+
+TEST(MaskLoops, GiveTheSameBitsOnAllLevels) {
+  constexpr size_t kCount = 1003;
+  std::vector<const MaskLoops*> levels = {&BaselineMaskLoops()};
+  if (__builtin_cpu_supports("avx2")) levels.push_back(&Avx2MaskLoops());
+  if (__builtin_cpu_supports("avx512dq")) levels.push_back(&Avx512MaskLoops());
+  std::mt19937 random(8);
+  std::vector<float> values = Normal(kCount, 9, 1000);
+  values[5] = std::numeric_limits<float>::denorm_min();
+  values[6] = -0.0F;
+  values[7] = -0.3F;
+  std::vector<uint32_t> words(kCount);
+  std::vector<uint32_t> mask(kCount);
+  for (uint32_t& word : words) word = static_cast<uint32_t>(random());
+  for (uint32_t& word : mask) word = static_cast<uint32_t>(random());
+  const auto run = [&](const MaskLoops& loops) {
+    std::vector<uint32_t> out(kCount);
+    EXPECT_TRUE(loops.round_and_mask(values.data(), kCount, 3.0F, 65536, words.data(), 2891336453U,
+                                     mask.data(), out.data()));
+    std::vector<uint32_t> sum = out;
+    loops.combine(sum.data(), true, words.data(), false, kCount);
+    loops.combine(sum.data(), false, mask.data(), true, kCount);
+    loops.add(sum.data(), reinterpret_cast<const uint8_t*>(words.data()) + 1, kCount - 1);
+    std::vector<float> decoded = values;
+    loops.decode(sum.data(), kCount, std::ldexp(1.0, -20), decoded.data());
+    for (const float value : decoded) sum.push_back(std::bit_cast<uint32_t>(value));
+    sum.push_back(static_cast<uint32_t>(loops.max_magnitude(values.data(), kCount)));
+    return std::pair(out, sum);
+  };
+  const auto first = run(*levels[0]);
+  for (size_t i = 0; i < kCount; ++i) {  // what is left below the mask, against a slow reference
+    const double error =
+        static_cast<int32_t>(first.first[i] - mask[i]) - static_cast<double>(values[i] * 3.0F);
+    ASSERT_LT(std::fabs(error), 1);
+  }
+  for (const MaskLoops* level : levels) EXPECT_EQ(run(*level), first) << level->name;
+  EXPECT_THAT(std::string(ActiveMaskLoops().name), testing::AnyOf("avx512", "avx2", "baseline"));
+}
+
+TEST(MaskIntegers, SumToTheCounts) {
+  constexpr int kParties = 5;
+  auto masks = MakeFederation(kParties);
+  std::vector<uint32_t> sum(3000);
+  std::vector<uint32_t> expected(3000);
+  for (int party = 0; party < kParties; ++party) {
+    std::vector<uint32_t> counts(sum.size());
+    for (size_t i = 0; i < counts.size(); ++i) {
+      counts[i] = static_cast<uint32_t>(i * i + 31 * party);
+      expected[i] += counts[i];
+    }
+    std::vector<uint32_t> share(sum.size());
+    ASSERT_TRUE(MaskIntegers(counts.data(), counts.size(), {1, 2, 3}, PeersOf(party, kParties, -1),
+                             masks[party], share.data())
+                    .ok());
+    std::vector<uint8_t> bytes(4 * share.size() + 1);  // at an odd address, as a message may be
+    std::memcpy(bytes.data() + 1, share.data(), 4 * share.size());
+    AddInto(sum.data(), bytes.data() + 1, share.size());
+  }
+  EXPECT_EQ(sum, expected);
+}
+
+TEST(DecodeSum, AddsInDoubleAndRoundsOnce) {
+  FixedPoint scale;
+  scale.shift = 20;
+  const std::vector<uint32_t> sum = {0, 1, ~0U, 0x7fffffff, 0x80000000, 3};
+  std::vector<float> values = {1.5F, 0, 0, 1, -1, 1e30F};
+  std::vector<float> expected = values;
+  for (size_t i = 0; i < sum.size(); ++i) {
+    expected[i] = static_cast<float>(expected[i] + static_cast<int32_t>(sum[i]) * 0x1p-20);
+  }
+  DecodeSum(sum.data(), sum.size(), scale, values.data());
+  EXPECT_EQ(values, expected);
 }
 
 }  // namespace

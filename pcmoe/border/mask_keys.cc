@@ -62,10 +62,11 @@ absl::Status Hkdf(std::span<const uint8_t> secret, std::span<const uint8_t> salt
   const std::unique_ptr<EVP_KDF, Free> kdf(EVP_KDF_fetch(nullptr, "HKDF", nullptr));
   const std::unique_ptr<EVP_KDF_CTX, Free> context(kdf == nullptr ? nullptr
                                                                   : EVP_KDF_CTX_new(kdf.get()));
-  // OpenSSL's parameters are not const, though these are only read.
+  // OpenSSL's parameters are not const, though these are only read; and none may be null.
+  static constexpr uint8_t kNothing = 0;
   const auto octets = [](const char* name, std::span<const uint8_t> bytes) {
-    return OSSL_PARAM_construct_octet_string(name, const_cast<uint8_t*>(bytes.data()),
-                                             bytes.size());
+    const uint8_t* const data = bytes.empty() ? &kNothing : bytes.data();
+    return OSSL_PARAM_construct_octet_string(name, const_cast<uint8_t*>(data), bytes.size());
   };
   char digest[] = "SHA256";
   const OSSL_PARAM parameters[] = {

@@ -134,18 +134,18 @@ NetMask::~NetMask() {
   if (blocks_ != nullptr) sodium_memzero(blocks_.get(), sizeof(Blocks));
 }
 
-absl::StatusOr<const uint32_t*> NetMask::NextBlock() {
+absl::StatusOr<const uint32_t*> NetMask::NextBlock(Ahead ahead) {
   if (words_ >= kMaxMaskWords) {
     return absl::ResourceExhaustedError("a unit is larger than 64 GiB, more than one mask covers");
   }
   words_ += kBlockWords;
   if (streams_.empty()) return blocks_->net.data();
-  PCMOE_RETURN_IF_ERROR(streams_[0].Fill(std::span<uint32_t>(blocks_->net)));
+  PCMOE_RETURN_IF_ERROR(streams_[0].Fill(std::span<uint32_t>(blocks_->net), ahead));
   if (streams_.size() == 1 && subtract_[0]) {
     for (uint32_t& word : blocks_->net) word = 0U - word;
   }
   for (size_t i = 1; i < streams_.size(); ++i) {
-    PCMOE_RETURN_IF_ERROR(streams_[i].Fill(std::span<uint32_t>(blocks_->stream)));
+    PCMOE_RETURN_IF_ERROR(streams_[i].Fill(std::span<uint32_t>(blocks_->stream), ahead));
     ActiveMaskLoops().combine(blocks_->net.data(), i == 1 && subtract_[0], blocks_->stream.data(),
                               subtract_[i], kBlockWords);
   }

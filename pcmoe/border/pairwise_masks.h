@@ -90,8 +90,8 @@ class NetMask {
   NetMask& operator=(NetMask&&) = default;
 
   /// The next kBlockWords words, valid until the next call; 64-byte aligned. RESOURCE_EXHAUSTED
-  /// after kMaxMaskWords.
-  absl::StatusOr<const uint32_t*> NextBlock();
+  /// after kMaxMaskWords. Fetches `ahead` meanwhile.
+  absl::StatusOr<const uint32_t*> NextBlock(Ahead ahead = {});
 
  private:
   struct Blocks {

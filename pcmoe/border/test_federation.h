@@ -1,8 +1,9 @@
-// pcmoe/border/test_federation.h: for tests: the masks of a whole federation, from fixed keys.
+// pcmoe/border/test_federation.h: for tests: masks of a whole federation, rounding.
 #pragma once
 
 #include <vector>
 
+#include "pcmoe/border/fixed_point.h"
 #include "pcmoe/border/pairwise_masks.h"
 
 namespace pcmoe::border {
@@ -43,6 +44,25 @@ inline std::vector<int> PeersOf(int party, int parties, int owner) {
     if (peer != party && peer != owner) peers.push_back(peer);
   }
   return peers;
+}
+
+/// A rounding key that depends on `seed` alone.
+inline RoundingKey Rounding(uint8_t seed) {
+  std::array<uint8_t, 32> secret{};
+  secret.fill(seed);
+  return *RoundingKey::Derive(secret, wire::RunId{});
+}
+
+/// The integers themselves: one contributor, no peers.
+inline std::vector<int32_t> Integers(const std::vector<float>& values, const FixedPoint& scale,
+                                     const RoundingKey& rounding, const MaskPlace& place) {
+  auto masks = MakeFederation(2);
+  masks[0].AllowNoPeers();
+  std::vector<uint32_t> out(values.size());
+  const auto status = MaskedFixedPoint(values.data(), values.size(), scale, rounding, place, {},
+                                       masks[0], out.data());
+  if (!status.ok()) return {};
+  return {out.begin(), out.end()};
 }
 
 }  // namespace pcmoe::border
