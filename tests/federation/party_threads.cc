@@ -76,22 +76,11 @@ absl::Status RunSteps(const Recipe& recipe, exchange::Session& session,
 Outcome RunParty(const Recipe& recipe, transport::Channel& channel, std::latch& finished) {
   at::set_num_threads(1);  // of this thread
   Outcome outcome;
-  const auto sparse = static_cast<size_t>(
-      std::count(recipe.config.sparse_layers.begin(), recipe.config.sparse_layers.end(), true));
-  const auto placement = federation::Placement::Create(
-      recipe.owners, sparse, static_cast<size_t>(recipe.config.num_experts),
-      static_cast<size_t>(recipe.parties));
-  const exchange::ExpertMap map(recipe.config, *placement);
-  auto model =
-      train::PartyModel::Create(recipe.config, recipe.run, map.SelectionOf(channel.self()));
   border::EgressGate gate({.allow_readable_rows = true}, nullptr);
   exchange::Session session(&channel, &gate,
                             {.peer_timeout = recipe.peer_timeout, .names = Names(recipe.parties)});
-  exchange::OwnedExperts owned(recipe.config, map, (*model)->shard(), session, 1000);
-  base::KeyedStream::Key key{};
-  key[0] = static_cast<uint8_t>(channel.self());
-  exchange::RowsProvider experts(owned, session, key);
-  outcome.status = RunSteps(recipe, session, experts, **model, outcome);
+  const Party party = Party::Create(recipe, session);
+  outcome.status = RunSteps(recipe, session, *party.experts, *party.model, outcome);
   if (!outcome.status.ok()) {
     session.TellAbort(
         exchange::FailureIn(outcome.status)
@@ -100,12 +89,54 @@ Outcome RunParty(const Recipe& recipe, transport::Channel& channel, std::latch& 
   finished.count_down();
   if (outcome.status.ok()) finished.wait();
   session.Close();
-  outcome.experts = ExpertWeights(**model);
-  outcome.backbone = BackboneWeights(**model);
+  outcome.experts = ExpertWeights(*party.model);
+  outcome.backbone = BackboneWeights(*party.model);
   return outcome;
 }
 
 }  // namespace
+
+exchange::MaskKeySigner UnsignedKeys() {
+  return {.sign =
+              [](const border::MaskKeyPair& key, const border::MaskContext&) {
+                wire::Buffer share = wire::Buffer::Allocate(key.public_key().size());
+                std::copy(key.public_key().begin(), key.public_key().end(),
+                          share.writable().begin());
+                return share;
+              },
+          .verify = [](std::span<const uint8_t> share, const border::MaskContext&,
+                       wire::PartyIndex) -> absl::StatusOr<border::MaskPublicKey> {
+            border::MaskPublicKey key{};
+            if (share.size() != key.size()) return absl::InvalidArgumentError("not a key");
+            std::copy(share.begin(), share.end(), key.begin());
+            return key;
+          }};
+}
+
+Party Party::Create(const Recipe& recipe, exchange::Session& session) {
+  const auto sparse = static_cast<size_t>(
+      std::count(recipe.config.sparse_layers.begin(), recipe.config.sparse_layers.end(), true));
+  const auto placement = federation::Placement::Create(
+      recipe.owners, sparse, static_cast<size_t>(recipe.config.num_experts),
+      static_cast<size_t>(recipe.parties));
+  Party party;
+  party.map = std::make_unique<exchange::ExpertMap>(recipe.config, *placement);
+  const exchange::BackboneOwners owners(recipe.config, *party.map, recipe.modes);
+  party.model = *train::PartyModel::Create(recipe.config, recipe.run,
+                                           owners.HoldingsOf(session.self(), *party.map));
+  base::KeyedStream::Key key{};
+  key[0] = static_cast<uint8_t>(session.self());
+  if (recipe.weights) {
+    party.experts = *exchange::WeightsProvider::Create(
+        recipe.config, *party.map, owners, party.model->shard(), party.model->backbone(), session,
+        *recipe.weights, {.signer = UnsignedKeys(), .rounding = key});
+  } else {
+    party.owned = std::make_unique<exchange::OwnedExperts>(recipe.config, *party.map,
+                                                           party.model->shard(), session, 1000);
+    party.experts = std::make_unique<exchange::RowsProvider>(*party.owned, session, key);
+  }
+  return party;
+}
 
 train::StepPlan Recipe::PlanOf(int64_t step) const {
   return {.step = step,
@@ -122,7 +153,7 @@ std::vector<model::MicroBatch> Recipe::BatchesOf(int party, int64_t step) const 
     return batches;
   }
   const int count = party == 2 ? 1 : 2;
-  std::mt19937 random(static_cast<uint32_t>(1000 * step + party));
+  std::mt19937 random(static_cast<uint32_t>(1000 * step + party) + data_seed);
   for (int m = 0; m < count; ++m) {
     model::MicroBatch batch;
     batch.tokens_bs = at::empty({kSequences, kLength}, at::kLong);

@@ -6,9 +6,12 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "pcmoe/exchange/shard/owned_experts.h"
+#include "pcmoe/exchange/weights/weights_provider.h"
 #include "pcmoe/federation/placement.h"
 #include "pcmoe/train/federated_step.h"
 #include "pcmoe/transport/channel.h"
@@ -25,6 +28,10 @@ struct Recipe {
   int parties = 4;
   absl::Duration peer_timeout = absl::Seconds(60);
   federation::Owners owners = {};  ///< Empty: round-robin.
+  /// Exchange `weights` with these settings; nothing: exchange `rows`.
+  std::optional<exchange::WeightsProvider::Options> weights = std::nullopt;
+  exchange::BackboneModes modes = {};
+  uint32_t data_seed = 0;
 
   /// The step's number, rate, clip and balance loss.
   train::StepPlan PlanOf(int64_t step) const;
@@ -47,6 +54,18 @@ struct Outcome {
   std::vector<double> losses;      ///< Mean over its own tokens; 0 when it had none.
   std::vector<double> grad_norms;  ///< Of the federation.
   Weights experts, backbone;       ///< Also after a failure.
+};
+
+/// Signs nothing and believes everything: identities have tests of their own.
+exchange::MaskKeySigner UnsignedKeys();
+
+/// One party's model, with the exchange of the recipe on top of `session`.
+struct Party {
+  std::unique_ptr<exchange::ExpertMap> map;
+  std::unique_ptr<train::PartyModel> model;
+  std::unique_ptr<exchange::OwnedExperts> owned;
+  std::unique_ptr<model::ExpertProvider> experts;
+  static Party Create(const Recipe& recipe, exchange::Session& session);
 };
 
 /// Runs every party in its own thread until its steps are done or it fails; a party that fails

@@ -9,7 +9,7 @@ namespace pcmoe::exchange {
 namespace {
 
 // Closed stages that may wait for others' exponents or for the masking thread.
-constexpr size_t kMaxWaiting = 2;
+constexpr size_t kMaxWaiting = 1;
 constexpr uint8_t kNotFiniteExponent = 255;
 
 std::array<size_t, 2> GroupElements(const OwnedUnits& units) {
@@ -99,7 +99,6 @@ absl::Status GradientSums::Close(int stage) {
   waiting_.push_back(stage);
   PCMOE_RETURN_IF_ERROR(PostIfReady(stage));
   PCMOE_RETURN_IF_ERROR(DecodeIfReady(stage));
-  PCMOE_RETURN_IF_ERROR(SendDone());
   while (waiting_.size() > kMaxWaiting) PCMOE_RETURN_IF_ERROR(SendOldest());
   return absl::OkStatus();
 }
@@ -182,11 +181,14 @@ absl::Status GradientSums::PostIfReady(int stage) {
   return absl::OkStatus();
 }
 
-absl::Status GradientSums::SendDone() {
+absl::Status GradientSums::SendDone(int stage) {
   std::vector<Share> shares;
   {
     const std::lock_guard lock(done_.mutex);
-    shares.swap(done_.shares);
+    const auto others = std::stable_partition(done_.shares.begin(), done_.shares.end(),
+                                              [&](const Share& s) { return s.stage == stage; });
+    std::move(done_.shares.begin(), others, std::back_inserter(shares));
+    done_.shares.erase(done_.shares.begin(), others);
   }
   for (Share& share : shares) {
     PCMOE_RETURN_IF_ERROR(share.status);
@@ -202,7 +204,7 @@ absl::Status GradientSums::SendOldest() {
   PCMOE_RETURN_IF_ERROR(session_.ServeUntil([&] { return MissingExponents(oldest) < 0; },
                                             [&] { return MissingExponents(oldest); }));
   background_.WaitIdle();
-  PCMOE_RETURN_IF_ERROR(SendDone());
+  PCMOE_RETURN_IF_ERROR(SendDone(waiting_.front()));
   waiting_.pop_front();
   return absl::OkStatus();
 }

@@ -19,9 +19,10 @@ namespace pcmoe::exchange {
 
 /// Stage by stage: Open gives the tensors to add gradients to, Close sends them on: first a byte of
 /// size for each group (experts, backbone), then, once everybody's are known, the masked
-/// fixed-point share for each owner, made in a thread of its own. As an owner it adds up the
-/// others' shares and, when all are there, adds the sum to its own gradients. At most two stages
-/// wait to be sent. Not thread-safe.
+/// fixed-point share for each owner, made in a thread of its own. Shares leave at fixed points of
+/// the pass, so that the order of messages tells nothing. As an owner it adds up the others' shares
+/// and, when all are there, adds the sum to its own gradients. One closed stage waits while the
+/// next is computed. Not thread-safe.
 class GradientSums {
  public:
   /// Gives this party's own gradient tensors of a stage; those of others stay undefined.
@@ -69,7 +70,7 @@ class GradientSums {
                                                                     const OwnedUnits& units) const;
   absl::Status PostIfReady(int stage);
   absl::Status DecodeIfReady(int stage);
-  absl::Status SendDone();
+  absl::Status SendDone(int stage);
   absl::Status SendOldest();
   wire::PartyIndex MissingExponents(const Stage& stage) const;
   wire::PartyIndex MissingGradients(const Stage& stage) const;
