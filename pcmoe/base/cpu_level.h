@@ -12,6 +12,7 @@ enum class CpuLevel { kBaseline, kAvx2, kAvx512 };
 /// What this processor has, or less when PCMOE_CPU=avx2 or baseline in the environment asks for it
 /// (for tests, and for parties with mixed machines). Thread-safe.
 inline CpuLevel ActiveCpuLevel() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here ever sets the environment.
   const char* asked = std::getenv("PCMOE_CPU");
   const std::string_view level = asked == nullptr ? "" : asked;
   if (level == "baseline") return CpuLevel::kBaseline;

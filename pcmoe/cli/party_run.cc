@@ -142,8 +142,8 @@ absl::Status LoadData(Inputs& inputs) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<transport::Channel>> OpenChannel(const Inputs& inputs) {
-  const provision::Identity& identity = *inputs.identity;
+absl::StatusOr<std::unique_ptr<transport::Channel>> OpenChannel(
+    const Inputs& inputs, const provision::Identity& identity) {
   const federation::Manifest& manifest = identity.manifest;
   transport::GrpcChannelOptions options;
   options.self = inputs.self();
@@ -238,11 +238,12 @@ struct Exchange {
   std::unique_ptr<model::ExpertProvider> experts;
 };
 
-absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const exchange::ExpertMap& map,
+absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const provision::Identity& identity,
+                                      const exchange::ExpertMap& map,
                                       const exchange::BackboneOwners& owners,
                                       train::PartyModel& model, exchange::Session& session) {
-  const federation::Manifest& manifest = inputs.identity->manifest;
-  const base::KeyedStream::Key& secret = inputs.identity->shuffle_key;
+  const federation::Manifest& manifest = identity.manifest;
+  const base::KeyedStream::Key& secret = identity.shuffle_key;
   Exchange result;
   if (manifest.exchange == federation::Exchange::kRows) {
     result.owned = std::make_unique<exchange::OwnedExperts>(
@@ -258,15 +259,15 @@ absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const exchange::Expe
   PCMOE_ASSIGN_OR_RETURN(result.experts, exchange::WeightsProvider::Create(
                                              inputs.model, map, owners, model.shard(),
                                              model.backbone(), session, options,
-                                             {.signer = SignerOf(*inputs.identity, inputs.self()),
+                                             {.signer = SignerOf(identity, inputs.self()),
                                               .run = wire::RunIdOf(manifest.Digest()),
                                               .rounding = secret}));
   return result;
 }
 
-absl::Status RunFederated(Inputs& inputs) {
+absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
   const train::RunConfig& config = inputs.config;
-  const federation::Manifest& manifest = inputs.identity->manifest;
+  const federation::Manifest& manifest = identity.manifest;
   if (manifest.exchange == federation::Exchange::kRows && !config.allow_readable_rows) {
     return absl::FailedPreconditionError(
         "exchange \"rows\" lets the owners of the experts read this party's token rows; set "
@@ -296,12 +297,14 @@ absl::Status RunFederated(Inputs& inputs) {
       border::Ledger::Open(fs::path(config.output_dir) / "ledger.jsonl", inputs.names()));
   PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(inputs));
   border::EgressGate gate(std::move(policy), std::move(ledger));
-  PCMOE_ASSIGN_OR_RETURN(const std::unique_ptr<transport::Channel> channel, OpenChannel(inputs));
+  PCMOE_ASSIGN_OR_RETURN(const std::unique_ptr<transport::Channel> channel,
+                         OpenChannel(inputs, identity));
   exchange::Session session(
       channel.get(), &gate,
       {.peer_timeout = absl::Seconds(config.peer_timeout_s), .names = inputs.names()});
   session.SetInterrupt([] { return g_interrupted.load(); });
-  PCMOE_ASSIGN_OR_RETURN(const Exchange opened, OpenExchange(inputs, map, owners, *model, session));
+  PCMOE_ASSIGN_OR_RETURN(const Exchange opened,
+                         OpenExchange(inputs, identity, map, owners, *model, session));
   train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
                                  config.save_total_limit);
   const absl::Status status = train::Trainer({.config = config,
@@ -337,7 +340,7 @@ absl::Status RunParty(const fs::path& config_path, const std::vector<std::string
   at::globalContext().setFlushDenormal(true);
   PCMOE_RETURN_IF_ERROR(LoadModelConfig(inputs));
   PCMOE_RETURN_IF_ERROR(LoadData(inputs));
-  return inputs.identity ? RunFederated(inputs) : RunAlone(inputs);
+  return inputs.identity ? RunFederated(inputs, *inputs.identity) : RunAlone(inputs);
 }
 
 }  // namespace pcmoe::cli

@@ -4,24 +4,22 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/zeros.h>
 
-#include <cstdlib>
-
+#include "pcmoe/base/cpu_level.h"
 #include "pcmoe/model/kernels_table.h"
 
 namespace pcmoe::model::kernels {
 namespace {
 
 const Table& Choose() {
-  const char* asked = std::getenv("PCMOE_CPU");
-  const std::string_view level = asked == nullptr ? "" : asked;
-  if (level == "baseline") return BaselineTable();
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl");
-  if (avx512 && level != "avx2") return Avx512Table();
-  return avx2 ? Avx2Table() : BaselineTable();
+  switch (base::ActiveCpuLevel()) {
+    case base::CpuLevel::kAvx512:
+      return Avx512Table();
+    case base::CpuLevel::kAvx2:
+      return Avx2Table();
+    case base::CpuLevel::kBaseline:
+      break;
+  }
+  return BaselineTable();
 }
 
 const Table& Active() {

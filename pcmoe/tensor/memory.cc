@@ -51,8 +51,10 @@ class CountingAllocator final : public c10::Allocator {
 
 void InstallCountingAllocator() {
   static CountingAllocator allocator;
+  // NOLINTBEGIN(concurrency-mt-unsafe): called before there are other threads.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  // NOLINTEND(concurrency-mt-unsafe)
   c10::SetCPUAllocator(&allocator, /*priority=*/100);
 }
 

@@ -47,6 +47,7 @@ class RecordReader {
   }
   std::vector<int32_t> Ids() {
     std::vector<int32_t> ids(Count());
+    if (ids.empty()) return ids;  // memcpy takes no null pointer, even for nothing
     std::memcpy(ids.data(), bytes_.data() + at_, ids.size() * sizeof(int32_t));
     at_ += ids.size() * sizeof(int32_t);
     return ids;

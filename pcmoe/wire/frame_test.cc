@@ -153,11 +153,16 @@ struct Malformed {
 TEST(FrameTest, MalformedHeadersAreRefusedWithTheirReason) {
   const auto frame = FramesOf(kHeader, Pattern(40)).front();
   const Malformed cases[] = {
-      {"magic", 0, 'X', "not a pcmoe frame"},     {"version", 4, 9, "another version"},
-      {"kind 0", 5, 0, "unknown kind"},           {"kind 12", 5, 12, "unknown kind"},
-      {"flags", 7, 1, "unknown flags"},           {"run", 9, 99, "another manifest"},
-      {"total", 47, 0xFF, "larger than limits."}, {"total off by one", 40, 41, "truncated"},
-      {"offset", 48, 1, "out of order"},          {"checksum", 60, 0, "damaged"},
+      {"magic", 0, 'X', "not a pcmoe frame"},
+      {"version", 4, 9, "another version"},
+      {"kind 0", 5, 0, "unknown kind"},
+      {"a kind too many", 5, kLastMessageKind + 1, "unknown kind"},
+      {"flags", 7, 1, "unknown flags"},
+      {"run", 9, 99, "another manifest"},
+      {"total", 47, 0xFF, "larger than limits."},
+      {"total off by one", 40, 41, "truncated"},
+      {"offset", 48, 1, "out of order"},
+      {"checksum", 60, 0, "damaged"},
   };
   for (const Malformed& malformed : cases) {
     std::vector<uint8_t> bytes = frame;

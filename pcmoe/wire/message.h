@@ -18,20 +18,20 @@ using PartyIndex = int;
 
 /// Every message there is. The number is the byte on the wire; never reuse one.
 enum class MessageKind : uint8_t {
-  kHello = 1,           ///< Rendezvous: committed step, checkpoints held, digests.
-  kBegin = 2,           ///< A step starts: loss tokens, micro-batches, newest durable checkpoint.
-  kExpertRows = 3,      ///< Home to owner: rows of tokens with their (expert, weight) pairs.
-  kExpertOutputs = 4,   ///< Owner to home: one weighted sum a row.
-  kRowGradients = 5,    ///< Home to owner: dL/dz, one row a row.
-  kInputGradients = 6,  ///< Owner to home: dL/dx a row and dL/ds a (row, expert).
-  kVote = 7,            ///< Finite? and the squared gradient norm of backbone and shard together.
-  kAbort = 8,           ///< This attempt is void: who failed, and a reason code.
-  kBye = 9,             ///< The run is complete here; nothing follows.
-  kMaskKey = 10,        ///< A party's signed X25519 key for the masks of this attempt.
-  kUnitWeights = 11,    ///< Owner to all: the weights of its units of a stage, one version.
-  kExponents = 12,      ///< The size of this party's gradients of a stage, a byte a group.
+  kHello = 1,             ///< Rendezvous: committed step, checkpoints held, digests.
+  kBegin = 2,             ///< A step starts: loss tokens, micro-batches, newest durable checkpoint.
+  kExpertRows = 3,        ///< Home to owner: rows of tokens with their (expert, weight) pairs.
+  kExpertOutputs = 4,     ///< Owner to home: one weighted sum a row.
+  kRowGradients = 5,      ///< Home to owner: dL/dz, one row a row.
+  kInputGradients = 6,    ///< Owner to home: dL/dx a row and dL/ds a (row, expert).
+  kVote = 7,              ///< Finite? and the squared gradient norm of backbone and shard together.
+  kAbort = 8,             ///< This attempt is void: who failed, and a reason code.
+  kBye = 9,               ///< The run is complete here; nothing follows.
+  kMaskKey = 10,          ///< A party's signed X25519 key for the masks of this attempt.
+  kUnitWeights = 11,      ///< Owner to all: the weights of its units of a stage, one version.
+  kExponents = 12,        ///< The size of this party's gradients of a stage, a byte a group.
   kMaskedGradients = 13,  ///< To an owner: gradients of its units, fixed-point, under masks.
-  kMaskedCounts = 14,   ///< To all: rows per layer and expert, under masks.
+  kMaskedCounts = 14,     ///< To all: rows per layer and expert, under masks.
 };
 
 /// The smallest and the largest byte that is a MessageKind; all between are.
