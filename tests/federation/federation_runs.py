@@ -40,7 +40,7 @@ gradient_accumulation_steps = 2
 save_steps = 3
 max_grad_norm = 0.5
 [federation]
-exchange = "rows"
+exchange = "{exchange}"
 schedule = "{schedule}"
 placement = "{placement}"
 [border]
@@ -100,7 +100,8 @@ class Federation:
     """One provisioned federation in a folder, and its processes. Use with `with`: none survives."""
 
     def __init__(self, binary, inputs, folder, max_steps=12, schedule="synchronous",
-                 placement="round_robin", on_peer_loss="wait", rendezvous_timeout_s=40):
+                 placement="round_robin", on_peer_loss="wait", rendezvous_timeout_s=40,
+                 exchange="rows"):
         self.binary, self.inputs = binary, pathlib.Path(inputs)
         self.folder = pathlib.Path(folder)
         self.max_steps = max_steps
@@ -109,7 +110,7 @@ class Federation:
         self.extra = {party: [] for party in PARTIES}
         self.config = self.inputs / f"{self.folder.name}.toml"
         self.config.write_text(FED_TOML.format(
-            max_steps=max_steps, schedule=schedule, placement=placement, on_peer_loss=on_peer_loss,
+            max_steps=max_steps, exchange=exchange, schedule=schedule, placement=placement, on_peer_loss=on_peer_loss,
             rendezvous_timeout_s=rendezvous_timeout_s))
         self.ports = dict(zip(PARTIES, free_ports(len(PARTIES))))
         self.provision()

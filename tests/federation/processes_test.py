@@ -8,8 +8,8 @@ import time
 
 from federation_runs import CONTINUE, PARTIES, STOP, FederationCase, main
 
-FORWARD = ("begin", "expert_rows", "expert_outputs")
-BACKWARD = ("row_gradients", "input_gradients")
+FORWARD = ("begin", "expert_rows", "expert_outputs", "unit_weights", "masked_counts")
+BACKWARD = ("row_gradients", "input_gradients", "exponents", "masked_gradients")
 
 
 class ProcessCase(FederationCase):
@@ -72,6 +72,23 @@ class Reproducible(ProcessCase):
             self.finish(jolted)
             self.assert_same(jolted.all_checkpoints(), wanted)
 
+    def test_bit_for_bit_with_weights(self):
+        wanted = self.reference(max_steps=20, exchange="weights")
+        self.assertEqual(len(wanted), 24)  # and what is held for too few rows
+        rng = random.Random(2)
+        with self.federation("jolted-weights", max_steps=20, exchange="weights") as jolted:
+            for party in reversed(PARTIES):
+                jolted.start(party)
+                time.sleep(rng.uniform(0, 0.3))
+            for stop in range(4):
+                party = rng.choice(PARTIES)
+                jolted.wait_for_step(party, 4 * stop)
+                jolted.signal(party, STOP)
+                time.sleep(rng.uniform(0.1, 0.5))
+                jolted.signal(party, CONTINUE)
+            self.finish(jolted)
+            self.assert_same(jolted.all_checkpoints(), wanted)
+
     def test_other_data_gives_other_weights(self):
         # So the equality above is not one of files that never change.
         wanted = self.reference(max_steps=40)
@@ -125,7 +142,12 @@ class Reproducible(ProcessCase):
         return json.loads(out.stdout)["sums"]
 
     def test_ledger_equals_wire(self):
-        with self.federation("counted") as counted:
+        for exchange in ("rows", "weights"):
+            with self.subTest(exchange):
+                self.check_ledger_equals_wire(exchange)
+
+    def check_ledger_equals_wire(self, exchange):
+        with self.federation(f"counted-{exchange}", exchange=exchange) as counted:
             counted.start_all()
             self.finish(counted)
             for party in PARTIES:
@@ -172,13 +194,14 @@ class Killed(ProcessCase):
                 break
         self.fail(f"party {party} was never seen at {place}: {federation.last_line(party)}")
 
-    def run_with_kills(self, seed):
+    def run_with_kills(self, seed, exchange):
         rng = random.Random(seed)
         places = ["forward", "backward", "commit", "writing", "meeting", "anywhere", "anywhere",
                   "commit"]
         rng.shuffle(places)
         killed = []
-        with self.federation(f"killed-{seed}", max_steps=self.STEPS) as federation:
+        with self.federation(f"killed-{exchange}-{seed}", max_steps=self.STEPS,
+                             exchange=exchange) as federation:
             federation.start_all()
             for number, place in enumerate(places):
                 victim = rng.choice(PARTIES)
@@ -196,17 +219,23 @@ class Killed(ProcessCase):
                     if party not in federation.processes:
                         federation.start(party)
             self.finish(federation)
-            self.assert_same(federation.all_checkpoints(), self.reference(max_steps=self.STEPS))
+            self.assert_same(federation.all_checkpoints(), self.reference(max_steps=self.STEPS, exchange=exchange))
             self.assert_one_history(federation, self.STEPS)
             for party in PARTIES:
                 subprocess.run([self.binary, "ledger", federation.out(party) / "ledger.jsonl"],
                                check=True, capture_output=True, timeout=60)
         return killed
 
-    def test_the_weights_are_those_of_an_undisturbed_run(self):
+    def test_rows_end_as_an_undisturbed_run(self):
+        self.check_kills("rows")
+
+    def test_weights_end_as_an_undisturbed_run(self):
+        self.check_kills("weights")
+
+    def check_kills(self, exchange):
         killed = []
         for seed in range(3):
-            killed += self.run_with_kills(seed)
+            killed += self.run_with_kills(seed, exchange)
         counts = {place: killed.count(place) for place in sorted(set(killed))}
         print("killed at", counts, file=sys.stderr)
         self.assertGreaterEqual(len(killed), 20)

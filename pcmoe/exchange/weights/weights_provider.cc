@@ -32,8 +32,9 @@ absl::StatusOr<std::unique_ptr<WeightsProvider>> WeightsProvider::Create(
         "gradients "
         "of its only peer; set [border] allow_pairwise = true if that is meant");
   }
+  // Not of the run's id: two federations with the same seeds, on other ports, train the same bits.
   PCMOE_ASSIGN_OR_RETURN(const border::RoundingKey rounding,
-                         border::RoundingKey::Derive(secrets.rounding, secrets.run));
+                         border::RoundingKey::Derive(secrets.rounding, {}));
   std::unique_ptr<WeightsProvider> provider(new WeightsProvider(
       config, map, owners, shard, backbone, session, options, std::move(secrets), rounding));
   backbone.SetSource(provider.get());
