@@ -16,6 +16,7 @@ WHAT = {
     "hivemind_batched": "the same against hivemind's RemoteExpert on batches of 128 rows",
     "memory_states": "states per party at n = 4 against central, fraction saved",
     "wire_rows": "bytes on the sockets against the formula",
+    "masking": "fixed point, stochastic rounding and two masks, against the two key streams alone",
     "plan_error": "largest relative error of `pcmoe plan`'s peak over four configurations",
 }
 AT_MOST = {"wire_rows", "plan_error"}
