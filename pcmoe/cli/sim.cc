@@ -147,7 +147,8 @@ absl::Status Run(const Flags& flags) {
     std::cout << json.dump() << "\n";
     return absl::OkStatus();
   }
-  std::cout << TableOf(outcomes, plan.parties);
+  PCMOE_ASSIGN_OR_RETURN(const std::string settings, DescribeFederation(plan.config));
+  std::cout << "federated: " << settings << "\n" << TableOf(outcomes, plan.parties);
   for (const std::string& verdict : VerdictsOf(outcomes)) std::cout << verdict << "\n";
   return absl::OkStatus();
 }
@@ -166,7 +167,8 @@ void AddSim(CLI::App& app, absl::Status& result) {
   sim->add_option("--parties", flags->parties, "Names, separated by commas (a,b,c,..)");
   sim->add_option("--first-port", flags->first_port, "Ports from here up; without it, free ones")
       ->check(CLI::Range(1024, 65000));
-  sim->add_option("--compare", flags->compare, "Also train any of central,alone,alone_fits");
+  sim->add_option("--compare", flags->compare,
+                  "Also train any of central,aggregated,weights_private,rows,alone,alone_fits");
   sim->add_option("--set", flags->set, "Override a key: --set table.key=value (repeatable)");
   sim->add_option("--stall-timeout", flags->stall_timeout_s,
                   "Seconds without news that end the run")

@@ -136,12 +136,12 @@ absl::StatusOr<SimOutcome> ReadOutcome(const SimPlan& plan, const SimRun& run) {
 std::string TableOf(const std::vector<SimOutcome>& outcomes,
                     const std::vector<std::string>& parties) {
   std::string text = "Evaluation loss (nats a token) by party; memory of the largest process.\n";
-  absl::StrAppendFormat(&text, "%-11s", "");
+  absl::StrAppendFormat(&text, "%-15s", "");
   for (const std::string& party : parties) absl::StrAppendFormat(&text, " %8s", party);
   absl::StrAppendFormat(&text, " %8s %12s %12s %12s %9s\n", "mean", "states", "peak RSS", "sent",
                         "tokens/s");
   for (const SimOutcome& outcome : outcomes) {
-    absl::StrAppendFormat(&text, "%-11s", outcome.name);
+    absl::StrAppendFormat(&text, "%-15s", outcome.name);
     for (const std::string& party : parties)
       absl::StrAppendFormat(&text, " %8s", Loss(outcome, party));
     absl::StrAppendFormat(

@@ -138,21 +138,8 @@ absl::StatusOr<SimRun> PrepareAlone(const SimPlan& plan, const std::string& name
   return run;
 }
 
-}  // namespace
-
-const std::vector<std::string>& ComparisonNames() {
-  static const std::vector<std::string> names = {"central", "alone", "alone_fits"};
-  return names;
-}
-
-train::RunConfig ConfigOf(const SimPlan& plan, const std::string& party) {
-  train::RunConfig config = plan.config;
-  config.train = FilesOf(plan.config.train, party);
-  config.eval = FilesOf(plan.config.eval, party);
-  return config;
-}
-
-absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan) {
+absl::StatusOr<SimRun> PrepareFederationIn(const SimPlan& plan, const std::string& name,
+                                           const fs::path& out) {
   PCMOE_ASSIGN_OR_RETURN(
       const std::vector<uint16_t> ports,
       transport::FreePorts(static_cast<int>(plan.parties.size()), plan.first_port));
@@ -162,11 +149,11 @@ absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan) {
   }
   PCMOE_ASSIGN_OR_RETURN(federation::Manifest manifest,
                          ManifestFrom(plan.config, std::move(entries)));
-  PCMOE_RETURN_IF_ERROR(provision::Provision({.out = plan.out}, std::move(manifest)).status());
-  SimRun run{.name = "federated", .steps = plan.config.max_steps};
+  PCMOE_RETURN_IF_ERROR(provision::Provision({.out = out}, std::move(manifest)).status());
+  SimRun run{.name = name, .steps = plan.config.max_steps};
   const auto seed = static_cast<uint64_t>(plan.config.seed);
   for (const std::string& party : plan.parties) {
-    const fs::path folder = plan.out / party;
+    const fs::path folder = out / party;
     // The order of a party's rows in its messages decides the order in which owners sum gradients.
     // In a real federation it must be secret; here it must be the same in every run with the same
     // seed.
@@ -187,10 +174,61 @@ absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan) {
   return run;
 }
 
+// A federation of other settings: everything aggregated, a private backbone, or the paper's rows.
+absl::StatusOr<SimRun> PrepareOtherFederation(const SimPlan& plan, const std::string& name,
+                                              const fs::path& folder) {
+  SimPlan other = plan;
+  train::RunConfig& config = other.config;
+  config.exchange = name == "rows" ? "rows" : "weights";
+  config.backbone = config.embedding = config.head =
+      name == "aggregated" ? "aggregated" : "private";
+  if (name == "rows" && !config.allow_readable_rows) {
+    return absl::FailedPreconditionError(
+        "--compare rows lets the owners of experts read token rows; set [border] "
+        "allow_readable_rows = true if that is meant");
+  }
+  return PrepareFederationIn(other, name, folder);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> DescribeFederation(const train::RunConfig& config) {
+  train::RunConfig resolved = config;
+  const fs::path base = config.model_name_or_path;
+  PCMOE_ASSIGN_OR_RETURN(const model::ModelConfig model, model::LoadConfig(base));
+  const bool weights =
+      fs::is_directory(base) &&
+      (fs::exists(base / "model.safetensors") || fs::exists(base / "model.safetensors.index.json"));
+  PCMOE_RETURN_IF_ERROR(
+      train::ResolveBackbone(weights, model.tie_word_embeddings, model.hidden_size, resolved));
+  return absl::StrCat("exchange ", resolved.exchange, ", backbone ", resolved.backbone,
+                      ", embedding ", resolved.embedding, ", head ", resolved.head);
+}
+
+const std::vector<std::string>& ComparisonNames() {
+  static const std::vector<std::string> names = {"central", "aggregated", "weights_private",
+                                                 "rows",    "alone",      "alone_fits"};
+  return names;
+}
+
+train::RunConfig ConfigOf(const SimPlan& plan, const std::string& party) {
+  train::RunConfig config = plan.config;
+  config.train = FilesOf(plan.config.train, party);
+  config.eval = FilesOf(plan.config.eval, party);
+  return config;
+}
+
+absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan) {
+  return PrepareFederationIn(plan, "federated", plan.out);
+}
+
 absl::StatusOr<SimRun> PrepareComparison(const SimPlan& plan, const std::string& name) {
   const fs::path folder = plan.out / kComparisonFolder / name;
   if (name == "central") return PrepareCentral(plan, folder);
   if (name == "alone" || name == "alone_fits") return PrepareAlone(plan, name, folder);
+  if (name == "aggregated" || name == "weights_private" || name == "rows") {
+    return PrepareOtherFederation(plan, name, folder);
+  }
   return absl::InvalidArgumentError(absl::StrCat("--compare ", name, ": the comparisons are ",
                                                  absl::StrJoin(ComparisonNames(), ", ")));
 }

@@ -29,7 +29,7 @@ struct SimProcess {
 
 /// Processes that run at the same time, and belong together in the comparison.
 struct SimRun {
-  std::string name;  ///< "federated", "central", "alone", "alone_fits"
+  std::string name;  ///< "federated", or what it is compared with
   std::vector<SimProcess> processes;
   int64_t steps = 0;
 };
@@ -43,6 +43,10 @@ train::RunConfig ConfigOf(const SimPlan& plan, const std::string& party);
 /// Provisions the federation into plan.out and writes plan.out/PARTY/party.toml. Shuffle keys come
 /// from the seed, so that the same sim gives the same weights.
 absl::StatusOr<SimRun> PrepareFederation(const SimPlan& plan);
+
+/// What the federation's settings come to for this model: "exchange weights, backbone aggregated,
+/// ..".
+absl::StatusOr<std::string> DescribeFederation(const train::RunConfig& config);
 
 /// Prepares the run `name` (one of ComparisonNames) below plan.out/compared_with/. Under the
 /// schedule round_robin, where a party is active in one of n steps, it has max_steps / n steps: the

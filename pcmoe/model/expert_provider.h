@@ -79,8 +79,12 @@ class ExpertProvider {
   /// committed (an empty folder: the start).
   virtual absl::Status SaveState(const std::filesystem::path&) { return absl::OkStatus(); }
   virtual absl::Status LoadState(const std::filesystem::path&, int64_t) { return absl::OkStatus(); }
-  /// Distinct (token, remote owner) rows that left since the last call; for reports.
-  virtual int64_t TakeRowsSent() = 0;
+  /// Since the last call; for reports.
+  struct Figures {
+    int64_t rows_sent = 0;        ///< Distinct (token, remote owner) rows that left.
+    int64_t transient_bytes = 0;  ///< Most bytes at a time of others' weights and gradients.
+  };
+  virtual Figures TakeFigures() { return {}; }
 };
 
 }  // namespace pcmoe::model

@@ -34,7 +34,6 @@ class LocalExperts final : public ExpertProvider {
   absl::Status BeginPass(const PassPlan& plan) override;
   absl::Status FinishPass() override { return absl::OkStatus(); }
   void Reset() override;
-  int64_t TakeRowsSent() override { return 0; }
   /// False: several parties share the shard; its owner resets it and finishes its layers.
   void SetOwnsShard(bool owns) { owns_shard_ = owns; }
 

@@ -184,7 +184,9 @@ absl::Status Trainer::RunOneStep() {
     record.slowest_party = parts_.session.NameOf(static_cast<int>(slowest - waits.begin()));
     record.slowest_wait_s = *slowest;
   }
-  record.rows_sent = parts_.experts.TakeRowsSent();
+  const model::ExpertProvider::Figures figures = parts_.experts.TakeFigures();
+  record.rows_sent = figures.rows_sent;
+  transient_bytes_ = std::max(transient_bytes_, figures.transient_bytes);
   record.step_s = absl::ToDoubleSeconds(absl::Now() - begin);
   parts_.report.Step(record);
   return absl::OkStatus();
@@ -313,9 +315,10 @@ absl::Status Trainer::Run() {
   // Everybody's last checkpoint is durable now, and what was sent is on the wire once this returns.
   PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(step_));
   parts_.session.Close();
-  return parts_.report.Finish(step_, parts_.session.sent_bytes(),
-                              tensor::AllocatedBytes() - parts_.baseline_bytes,
-                              tensor::PeakAllocatedBytes() - parts_.baseline_bytes);
+  return parts_.report.Finish(
+      step_, parts_.session.sent_bytes(),
+      tensor::AllocatedBytes() - parts_.baseline_bytes + static_cast<uint64_t>(transient_bytes_),
+      tensor::PeakAllocatedBytes() - parts_.baseline_bytes);
 }
 
 }  // namespace pcmoe::train

@@ -63,6 +63,7 @@ class Trainer {
   uint32_t attempt_ = 0;
   int64_t failures_in_a_row_ = 0;
   int64_t evaluated_step_ = -1;
+  int64_t transient_bytes_ = 0;  // most in a step
   std::vector<bool> said_bye_;
 };
 

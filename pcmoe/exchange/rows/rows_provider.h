@@ -37,7 +37,7 @@ class RowsProvider final : public model::ExpertProvider {
   absl::Status BeginPass(const model::PassPlan& plan) override;
   absl::Status FinishPass() override { return owned_.FinishPass(); }
   void Reset() override;
-  int64_t TakeRowsSent() override { return std::exchange(rows_sent_, 0); }
+  Figures TakeFigures() override { return {.rows_sent = std::exchange(rows_sent_, 0)}; }
 
  private:
   // What went to one owner: which tokens, in which order, and where their pairs are in [T, K].

@@ -26,8 +26,12 @@ border::MaskPlace PlaceOf(uint64_t step, int stage, int owner, size_t group) {
 }  // namespace
 
 GradientSums::GradientSums(const StageUnits& units, Session& session, OwnGradients own,
-                           const border::RoundingKey& rounding)
-    : units_(units), session_(session), own_(std::move(own)), rounding_(rounding) {
+                           const border::RoundingKey& rounding, std::shared_ptr<ByteMeter> meter)
+    : units_(units),
+      session_(session),
+      own_(std::move(own)),
+      rounding_(rounding),
+      meter_(std::move(meter)) {
   session_.Serve(
       wire::MessageKind::kExponents,
       [this](wire::PartyIndex from, wire::Message message) { return OnExponents(from, message); });
@@ -58,11 +62,14 @@ StageTensors GradientSums::Open(int stage) {
   StageTensors tensors = own_(stage);
   Stage& state = At(stage);
   state.flat_p.assign(static_cast<size_t>(units_.parties()), {});
+  state.metered_p.assign(static_cast<size_t>(units_.parties()), nullptr);
   for (int owner = 0; owner < units_.parties(); ++owner) {
     const OwnedUnits& units = units_.Of(stage, owner);
     if (owner == session_.self() || units.empty()) continue;
     at::Tensor& flat = state.flat_p[static_cast<size_t>(owner)];
     flat = at::zeros({units.elements()}, at::kFloat);
+    state.metered_p[static_cast<size_t>(owner)] =
+        Metered(meter_, 4 * units.elements(), flat.mutable_data_ptr());
     units_.ViewGradients(stage, owner, flat, tensors);
   }
   return tensors;
@@ -160,6 +167,7 @@ absl::Status GradientSums::PostIfReady(int stage) {
       if (party != owner && party != session_.self()) peers.push_back(party);
     }
     background_.Post([this, stage, owner, scales, peers = std::move(peers), flat = std::move(flat),
+                      metered = std::move(state.metered_p[static_cast<size_t>(owner)]),
                       groups = GroupElements(units), step = session_.step()] {
       Share share{.stage = stage,
                   .owner = owner,
@@ -222,7 +230,10 @@ absl::Status GradientSums::OnMaskedGradients(wire::PartyIndex from, const wire::
     return absl::InvalidArgumentError("gradients of another length, or twice");
   }
   state.received_p[static_cast<size_t>(from)] = true;
-  if (!state.sum.defined()) state.sum = at::zeros({units.elements()}, at::kInt);
+  if (!state.sum.defined()) {
+    state.sum = at::zeros({units.elements()}, at::kInt);
+    state.metered_sum = Metered(meter_, 4 * units.elements(), state.sum.mutable_data_ptr());
+  }
   border::AddInto(reinterpret_cast<uint32_t*>(state.sum.mutable_data_ptr<int32_t>()), bytes.data(),
                   static_cast<size_t>(units.elements()));
   return DecodeIfReady(stage);
@@ -252,6 +263,7 @@ absl::Status GradientSums::DecodeIfReady(int stage) {
     sum += unit.elements;
   }
   state.sum = at::Tensor();
+  state.metered_sum.reset();
   state.decoded = true;
   return absl::OkStatus();
 }

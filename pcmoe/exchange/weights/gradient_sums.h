@@ -13,6 +13,7 @@
 #include "pcmoe/border/fixed_point.h"
 #include "pcmoe/exchange/session/session.h"
 #include "pcmoe/exchange/weights/background.h"
+#include "pcmoe/exchange/weights/byte_meter.h"
 #include "pcmoe/exchange/weights/stage_units.h"
 
 namespace pcmoe::exchange {
@@ -29,7 +30,7 @@ class GradientSums {
   using OwnGradients = std::function<StageTensors(int stage)>;
   /// All outlive this. Registers itself with `session`.
   GradientSums(const StageUnits& units, Session& session, OwnGradients own,
-               const border::RoundingKey& rounding);
+               const border::RoundingKey& rounding, std::shared_ptr<ByteMeter> meter);
 
   /// A training pass starts; `masks` lives until Finish or Reset.
   void Begin(border::PairwiseMasks* masks);
@@ -48,9 +49,11 @@ class GradientSums {
   using Exponents = std::array<uint8_t, kGroups>;
   struct Stage {
     std::vector<at::Tensor> flat_p;  // fp32 gradients by owner, until they are masked
+    std::vector<std::shared_ptr<void>> metered_p;
     std::vector<std::optional<Exponents>> exponents_p;
     bool closed = false, posted = false, decoded = false;
     at::Tensor sum;  // int32, of own units
+    std::shared_ptr<void> metered_sum;
     std::vector<bool> received_p;
   };
   struct Share {
@@ -81,6 +84,7 @@ class GradientSums {
   Session& session_;
   const OwnGradients own_;
   const border::RoundingKey rounding_;
+  const std::shared_ptr<ByteMeter> meter_;
   border::PairwiseMasks* masks_ = nullptr;
   std::vector<Stage> stages_;
   std::list<int> waiting_;  // closed, not sent yet, in their order

@@ -7,13 +7,11 @@
 namespace pcmoe::exchange {
 namespace {
 
-// The payload, counted in `held` for as long as somebody has it.
-wire::Buffer Counted(wire::Buffer payload, const std::shared_ptr<uint64_t>& held) {
-  const uint64_t bytes = payload.size();
-  *held += bytes;
-  std::shared_ptr<void> owner(payload.writable().data(),
-                              [keep = payload.owner(), held, bytes](void*) { *held -= bytes; });
-  return wire::Buffer(std::move(owner), payload.writable());
+// The payload, counted for as long as somebody has it.
+wire::Buffer Counted(wire::Buffer payload, const std::shared_ptr<ByteMeter>& meter) {
+  return wire::Buffer(Metered(meter, static_cast<int64_t>(payload.size()),
+                              payload.writable().data(), payload.owner()),
+                      payload.writable());
 }
 
 }  // namespace
@@ -54,8 +52,7 @@ absl::StatusOr<StageTensors> StageFetcher::Next(int stage) {
         wire::Buffer payload,
         session_.Await(wire::MessageKind::kUnitWeights, owner, static_cast<uint16_t>(stage),
                        static_cast<uint16_t>(visit.number)));
-    payload = Counted(std::move(payload), held_bytes_);
-    peak_bytes_ = std::max(peak_bytes_, *held_bytes_);
+    payload = Counted(std::move(payload), meter_);
     if (!units_.ViewWeights(stage, owner, version_, payload, tensors)) {
       return session_.FailureStatus({owner, AbortReason::kBadMessage},
                                     "weights of another length or version");
@@ -70,7 +67,5 @@ absl::Status StageFetcher::Drain() {
   }
   return absl::OkStatus();
 }
-
-uint64_t StageFetcher::TakePeakBytes() { return std::exchange(peak_bytes_, *held_bytes_); }
 
 }  // namespace pcmoe::exchange

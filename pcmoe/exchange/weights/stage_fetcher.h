@@ -3,9 +3,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "pcmoe/exchange/session/session.h"
+#include "pcmoe/exchange/weights/byte_meter.h"
 #include "pcmoe/exchange/weights/stage_units.h"
 
 namespace pcmoe::exchange {
@@ -24,8 +26,9 @@ class StageFetcher {
   /// Gives this party's own weights of a stage, in the dtype that travels.
   using OwnWeights = std::function<StageTensors(int stage)>;
   /// All outlive this.
-  StageFetcher(const StageUnits& units, Session& session, OwnWeights own)
-      : units_(units), session_(session), own_(std::move(own)) {}
+  StageFetcher(const StageUnits& units, Session& session, OwnWeights own,
+               std::shared_ptr<ByteMeter> meter)
+      : units_(units), session_(session), own_(std::move(own)), meter_(std::move(meter)) {}
 
   /// A pass over `visits` with the weights of `version` (committed steps) starts.
   void Begin(std::vector<Visit> visits, uint64_t version);
@@ -35,21 +38,17 @@ class StageFetcher {
   /// Goes through the visits that are left, for the others' sake.
   absl::Status Drain();
 
-  /// Largest sum of fetched bytes held at the same time since the last call.
-  uint64_t TakePeakBytes();
-
  private:
   absl::Status Push(const Visit& visit);
 
   const StageUnits& units_;
   Session& session_;
   const OwnWeights own_;
+  const std::shared_ptr<ByteMeter> meter_;
   std::vector<Visit> visits_;
   uint64_t version_ = 0;
   size_t at_ = 0;
   size_t pushed_ = 0;
-  std::shared_ptr<uint64_t> held_bytes_ = std::make_shared<uint64_t>(0);
-  uint64_t peak_bytes_ = 0;
 };
 
 }  // namespace pcmoe::exchange

@@ -55,9 +55,10 @@ WeightsProvider::WeightsProvider(const model::ModelConfig& config, const ExpertM
       session_(session),
       agreement_(session, std::move(secrets.signer), secrets.run, options.allow_pairwise),
       held_(config, options.min_rows),
-      fetcher_(units_, session, [this](int stage) { return OwnWeights(stage); }),
+      fetcher_(
+          units_, session, [this](int stage) { return OwnWeights(stage); }, meter_),
       sums_(
-          units_, session, [this](int stage) { return OwnGradients(stage); }, rounding),
+          units_, session, [this](int stage) { return OwnGradients(stage); }, rounding, meter_),
       layers_(static_cast<size_t>(config.num_layers), model::ExpertLayer(options.recompute)),
       here_(static_cast<size_t>(units_.stages())),
       gradients_(static_cast<size_t>(units_.stages())),

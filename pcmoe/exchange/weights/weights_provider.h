@@ -63,7 +63,7 @@ class WeightsProvider final : public model::ExpertProvider, public model::Backbo
   void Reset() override;
   absl::Status SaveState(const std::filesystem::path& folder) override;
   absl::Status LoadState(const std::filesystem::path& folder, int64_t step) override;
-  int64_t TakeRowsSent() override { return 0; }
+  Figures TakeFigures() override { return {.transient_bytes = meter_->TakePeak()}; }
 
   absl::StatusOr<model::EmbeddingUse> BeginEmbedding() override;
   absl::Status EndEmbedding() override;
@@ -72,9 +72,6 @@ class WeightsProvider final : public model::ExpertProvider, public model::Backbo
   absl::Status EndHead() override;
   absl::StatusOr<model::EmbeddingUse> BeginEmbeddingBackward() override;
   absl::Status EndEmbeddingBackward() override;
-
-  /// Largest sum of fetched weights held at a time since the last call.
-  uint64_t TakeFetchedPeakBytes() { return fetcher_.TakePeakBytes(); }
 
  private:
   WeightsProvider(const model::ModelConfig& config, const ExpertMap& map,
@@ -98,6 +95,7 @@ class WeightsProvider final : public model::ExpertProvider, public model::Backbo
   Session& session_;
   MaskAgreement agreement_;
   HeldGradients held_;
+  const std::shared_ptr<ByteMeter> meter_ = std::make_shared<ByteMeter>();
   StageFetcher fetcher_;
   GradientSums sums_;
 
