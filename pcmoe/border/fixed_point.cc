@@ -90,7 +90,7 @@ absl::StatusOr<MaskedWriter> MaskedWriter::Create(const FixedPoint& scale,
 }
 
 absl::Status MaskedWriter::NextBlock(const Ahead& ahead) {
-  PCMOE_ASSIGN_OR_RETURN(net_, mask_.NextBlock(ahead));
+  PCMOE_ASSIGN_OR_RETURN(pair_, mask_.NextBlock(ahead));
   if (blocks_ % kMultipliers.size() == 0) {
     PCMOE_RETURN_IF_ERROR(rounding_.Fill(std::span<uint32_t>(random_->words)));
   }
@@ -115,7 +115,7 @@ absl::Status MaskedWriter::Append(const float* values, size_t count, uint32_t* o
     const uint32_t multiplier = kMultipliers[(blocks_ - 1) % kMultipliers.size()];
     in_range =
         ActiveMaskLoops().round_and_mask(values, piece, scale, scale_.limit,
-                                         random_->words.data() + at_, multiplier, net_ + at_, out);
+                                         random_->words.data() + at_, multiplier, pair_, at_, out);
     at_ += piece;
     values += piece;
     out += piece;
@@ -143,10 +143,13 @@ absl::Status MaskIntegers(const uint32_t* values, size_t count, const MaskPlace&
                           std::span<const wire::PartyIndex> peers, PairwiseMasks& masks,
                           uint32_t* out) {
   PCMOE_ASSIGN_OR_RETURN(NetMask mask, NetMask::Create(masks, place, peers));
+  const MaskLoops& loops = ActiveMaskLoops();
   for (size_t at = 0; at < count; at += NetMask::kBlockWords) {
-    PCMOE_ASSIGN_OR_RETURN(const uint32_t* const net, mask.NextBlock());
+    PCMOE_ASSIGN_OR_RETURN(const MaskPair pair, mask.NextBlock());
     const size_t piece = std::min(count - at, NetMask::kBlockWords);
-    for (size_t i = 0; i < piece; ++i) out[at + i] = values[at + i] + net[i];
+    std::copy_n(values + at, piece, out + at);
+    loops.combine(out + at, false, pair.first, pair.subtract_first, piece);
+    loops.combine(out + at, false, pair.second, pair.subtract_second, piece);
   }
   return absl::OkStatus();
 }

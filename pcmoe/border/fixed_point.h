@@ -79,7 +79,7 @@ class MaskedWriter {
   CounterStream rounding_;
   NetMask mask_;
   std::unique_ptr<Random> random_;
-  const uint32_t* net_ = nullptr;  // the current block of mask_
+  MaskPair pair_;  // the current block of mask_
   uint64_t blocks_ = 0;
   size_t at_ = NetMask::kBlockWords;
   bool failed_ = false;

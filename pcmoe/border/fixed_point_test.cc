@@ -237,11 +237,24 @@ TEST(MaskLoops, GiveTheSameBitsOnAllLevels) {
   std::vector<uint32_t> mask(kCount);
   for (uint32_t& word : words) word = static_cast<uint32_t>(random());
   for (uint32_t& word : mask) word = static_cast<uint32_t>(random());
+  const std::vector<uint32_t> zeros(kCount);
   const auto run = [&](const MaskLoops& loops) {
     std::vector<uint32_t> out(kCount);
     EXPECT_TRUE(loops.round_and_mask(values.data(), kCount, 3.0F, 65536, words.data(), 2891336453U,
-                                     mask.data(), out.data()));
+                                     {mask.data(), zeros.data()}, 0, out.data()));
     std::vector<uint32_t> sum = out;
+    for (const bool first : {false, true}) {
+      for (const bool second : {false, true}) {
+        std::vector<uint32_t> masked(kCount - 1);
+        loops.round_and_mask(values.data() + 1, kCount - 1, 3.0F, 65536, words.data() + 1,
+                             2891336453U, {mask.data(), words.data(), first, second}, 1,
+                             masked.data());
+        for (size_t i = 1; i < kCount; ++i) {
+          const uint32_t net = (first ? 0 - mask[i] : mask[i]) + (second ? 0 - words[i] : words[i]);
+          EXPECT_EQ(masked[i - 1] - net, out[i] - mask[i]) << loops.name;
+        }
+      }
+    }
     loops.combine(sum.data(), true, words.data(), false, kCount);
     loops.combine(sum.data(), false, mask.data(), true, kCount);
     loops.add(sum.data(), reinterpret_cast<const uint8_t*>(words.data()) + 1, kCount - 1);

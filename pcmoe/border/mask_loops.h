@@ -8,18 +8,26 @@
 
 namespace pcmoe::border {
 
+/// A mask as the sum of two streams, each with its sign: a pass less over the memory.
+struct MaskPair {
+  const uint32_t* first = nullptr;
+  const uint32_t* second = nullptr;
+  bool subtract_first = false;
+  bool subtract_second = false;
+};
+
 /// All levels give the same bits. Words are little-endian in memory.
 struct MaskLoops {
   const char* name;  ///< "avx512", "avx2" or "baseline"
   /// net = (negate_net ? -net : net) + (subtract ? -stream : stream), mod 2^32.
   void (*combine)(uint32_t* net, bool negate_net, const uint32_t* stream, bool subtract,
                   size_t count);
-  /// out = round(values * scale) + mask, stochastically with one word of `random` times the odd
-  /// `multiplier` a value. False when a |value * scale| is not below `limit` (NaN included; 1 to
-  /// 2^30, or the smallest normal number); `out` is then of no use.
+  /// out = round(values * scale) + masks[at..], stochastically with one word of `random` times the
+  /// odd `multiplier` a value. False when a |value * scale| is not below `limit` (NaN included; 1
+  /// to 2^30, or the smallest normal number); `out` is then of no use.
   bool (*round_and_mask)(const float* values, size_t count, float scale, float limit,
-                         const uint32_t* random, uint32_t multiplier, const uint32_t* mask,
-                         uint32_t* out);
+                         const uint32_t* random, uint32_t multiplier, const MaskPair& masks,
+                         size_t at, uint32_t* out);
   /// The largest of the values' bits without sign: orders as |x| does, and NaN above infinity.
   int32_t (*max_magnitude)(const float* values, size_t count);
   /// sum += words at `bytes` (any address), mod 2^32.

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "pcmoe/border/byte_list.h"
-#include "pcmoe/border/mask_loops.h"
 
 namespace pcmoe::border {
 namespace {
@@ -134,22 +133,28 @@ NetMask::~NetMask() {
   if (blocks_ != nullptr) sodium_memzero(blocks_.get(), sizeof(Blocks));
 }
 
-absl::StatusOr<const uint32_t*> NetMask::NextBlock(Ahead ahead) {
+absl::StatusOr<MaskPair> NetMask::NextBlock(Ahead ahead) {
   if (words_ >= kMaxMaskWords) {
     return absl::ResourceExhaustedError("a unit is larger than 64 GiB, more than one mask covers");
   }
   words_ += kBlockWords;
-  if (streams_.empty()) return blocks_->net.data();
-  PCMOE_RETURN_IF_ERROR(streams_[0].Fill(std::span<uint32_t>(blocks_->net), ahead));
-  if (streams_.size() == 1 && subtract_[0]) {
-    for (uint32_t& word : blocks_->net) word = 0U - word;
+  // The blocks start as zeros: without a peer, or with one, what is missing masks nothing.
+  MaskPair pair{blocks_->first.data(), blocks_->second.data()};
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    if (i == 0) {
+      PCMOE_RETURN_IF_ERROR(streams_[i].Fill(std::span<uint32_t>(blocks_->first), ahead));
+      pair.subtract_first = subtract_[i];
+      continue;
+    }
+    if (i > 1) {  // first becomes the sum of all streams but the last
+      ActiveMaskLoops().combine(blocks_->first.data(), pair.subtract_first, blocks_->second.data(),
+                                pair.subtract_second, kBlockWords);
+      pair.subtract_first = false;
+    }
+    PCMOE_RETURN_IF_ERROR(streams_[i].Fill(std::span<uint32_t>(blocks_->second), ahead));
+    pair.subtract_second = subtract_[i];
   }
-  for (size_t i = 1; i < streams_.size(); ++i) {
-    PCMOE_RETURN_IF_ERROR(streams_[i].Fill(std::span<uint32_t>(blocks_->stream), ahead));
-    ActiveMaskLoops().combine(blocks_->net.data(), i == 1 && subtract_[0], blocks_->stream.data(),
-                              subtract_[i], kBlockWords);
-  }
-  return blocks_->net.data();
+  return pair;
 }
 
 }  // namespace pcmoe::border

@@ -12,6 +12,7 @@
 #include "pcmoe/base/status.h"
 #include "pcmoe/border/counter_stream.h"
 #include "pcmoe/border/mask_keys.h"
+#include "pcmoe/border/mask_loops.h"
 
 namespace pcmoe::border {
 
@@ -91,12 +92,12 @@ class NetMask {
 
   /// The next kBlockWords words, valid until the next call; 64-byte aligned. RESOURCE_EXHAUSTED
   /// after kMaxMaskWords. Fetches `ahead` meanwhile.
-  absl::StatusOr<const uint32_t*> NextBlock(Ahead ahead = {});
+  absl::StatusOr<MaskPair> NextBlock(Ahead ahead = {});
 
  private:
   struct Blocks {
-    alignas(64) std::array<uint32_t, kBlockWords> net;
-    alignas(64) std::array<uint32_t, kBlockWords> stream;
+    alignas(64) std::array<uint32_t, kBlockWords> first;
+    alignas(64) std::array<uint32_t, kBlockWords> second;
   };
   NetMask() = default;
   std::vector<CounterStream> streams_;
