@@ -21,8 +21,8 @@ constexpr int kMaxShift = 127;  // 2^127 is a float still
 // A random word serves one element of each block of a group: as it is, then times these. They are
 // the powers of a multiplier of good spectral quality (L'Ecuyer 1999, table 4, for 2^32), odd, so
 // that each product is as uniform as the word; and top bits, which decide, depend on all below.
-constexpr std::array<uint32_t, 8> kMultipliers = [] {
-  std::array<uint32_t, 8> powers{1};
+constexpr std::array<uint32_t, 16> kMultipliers = [] {
+  std::array<uint32_t, 16> powers{1};
   for (size_t i = 1; i < powers.size(); ++i) powers[i] = powers[i - 1] * 2891336453U;
   return powers;
 }();

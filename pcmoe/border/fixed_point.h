@@ -49,8 +49,8 @@ class RoundingKey {
 
 /// Turns one unit's tensors, one after another, into one masked share. Rounding: x * 2^shift goes
 /// to one of its two neighbours, to the one further from zero with the probability of what
-/// truncation cuts off, to 2^-30. The randomness is AES-128-CTR; eight elements, 2,048 apart, share
-/// a word times different odd constants: each is uniform, two of them are nearly independent
+/// truncation cuts off, to 2^-30. The randomness is AES-128-CTR; sixteen elements, 2,048 apart,
+/// share a word times different odd constants: each is uniform, two of them are nearly independent
 /// (tested). All CPUs give the same bits. Movable, not thread-safe; several writers of one
 /// PairwiseMasks may run at the same time.
 class MaskedWriter {

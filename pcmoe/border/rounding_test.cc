@@ -45,21 +45,21 @@ TEST(Rounding, IsUnbiasedAndHasTheVarianceOfACoin) {
 }
 
 TEST(Rounding, OfElementsThatShareAWordIsNearlyIndependent) {
-  // Blocks of 2,048 share words eight at a time. Correlation of the errors of two such blocks over
-  // 2^20 pairs: 2^-10 is one standard deviation; five of them, once in 1.7e6, for 28 pairs.
+  // Blocks of 2,048 share words sixteen at a time. Correlation of the errors of two such blocks
+  // over 2^20 pairs: 2^-10 is one standard deviation; five of them, once in 1.7e6, for 120 pairs.
   constexpr size_t kBlock = NetMask::kBlockWords;
   constexpr size_t kGroups = 512;
   FixedPoint scale;
   scale.limit = 1024;
   for (const double f : {0.5, 0.3}) {
-    const auto integers = Integers(std::vector<float>(kGroups * 8 * kBlock, static_cast<float>(f)),
+    const auto integers = Integers(std::vector<float>(kGroups * 16 * kBlock, static_cast<float>(f)),
                                    scale, Rounding(7), {1, 0, 0});
-    for (size_t a = 0; a < 8; ++a) {
-      for (size_t b = a + 1; b < 8; ++b) {
+    for (size_t a = 0; a < 16; ++a) {
+      for (size_t b = a + 1; b < 16; ++b) {
         double products = 0;
         for (size_t group = 0; group < kGroups; ++group) {
-          const int32_t* of_a = integers.data() + (8 * group + a) * kBlock;
-          const int32_t* of_b = integers.data() + (8 * group + b) * kBlock;
+          const int32_t* of_a = integers.data() + (16 * group + a) * kBlock;
+          const int32_t* of_b = integers.data() + (16 * group + b) * kBlock;
           for (size_t i = 0; i < kBlock; ++i) products += (of_a[i] - f) * (of_b[i] - f);
         }
         const double correlation = products / (kGroups * kBlock) / (f * (1 - f));
