@@ -140,8 +140,9 @@ absl::StatusOr<std::array<border::FixedPoint, GradientSums::kGroups>> GradientSu
     if (GroupElements(units)[group] == 0) continue;
     std::vector<uint8_t> exponents;
     for (int party = 0; party < units_.parties(); ++party) {
-      if (party != owner)
-        exponents.push_back((*stage.exponents_p[static_cast<size_t>(party)])[group]);
+      if (party == owner) continue;
+      // NOLINTNEXTLINE(bugprone-unchecked-optional-access): called when none is missing
+      exponents.push_back((*stage.exponents_p[static_cast<size_t>(party)])[group]);
     }
     PCMOE_ASSIGN_OR_RETURN(scales[group],
                            border::FixedPoint::For(exponents, static_cast<int>(exponents.size())));
@@ -154,6 +155,7 @@ absl::Status GradientSums::PostIfReady(int stage) {
   if (!state.closed || state.posted || MissingExponents(state) >= 0) return absl::OkStatus();
   state.posted = true;
   const auto self = static_cast<size_t>(session_.self());
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): none is missing
   if (std::ranges::count(*state.exponents_p[self], kNotFiniteExponent) > 0) {
     return session_.FailureStatus({session_.self(), AbortReason::kNotFinite});
   }

@@ -33,7 +33,9 @@ class MaskAgreement {
   /// naming the party whose key is not what it should be.
   absl::Status Agree();
   /// After Agree.
-  border::PairwiseMasks& masks() { return *masks_; }
+  border::PairwiseMasks& masks() {
+    return *masks_;  // NOLINT(bugprone-unchecked-optional-access): Agree has made them
+  }
   /// The attempt is over: its masks are never used again.
   void Forget() { masks_.reset(); }
 
