@@ -108,8 +108,10 @@ absl::Status MaskedWriter::Append(const float* values, size_t count, uint32_t* o
   bool in_range = true;
   while (count > 0 && in_range) {
     if (at_ == NetMask::kBlockWords) {
-      const size_t soon = std::min(count, NetMask::kBlockWords) * sizeof(float);
-      PCMOE_RETURN_IF_ERROR(NextBlock(Ahead(values, out, soon)));
+      // The block after this one: its lines have all arrived when it begins.
+      const size_t skip = std::min(count, NetMask::kBlockWords);
+      const size_t soon = std::min(count - skip, NetMask::kBlockWords) * sizeof(float);
+      PCMOE_RETURN_IF_ERROR(NextBlock(Ahead(values + skip, out + skip, soon)));
     }
     const size_t piece = std::min(count, NetMask::kBlockWords - at_);
     const uint32_t multiplier = kMultipliers[(blocks_ - 1) % kMultipliers.size()];
