@@ -12,15 +12,12 @@ namespace {
 constexpr size_t kMaxWaiting = 1;
 constexpr uint8_t kNotFiniteExponent = 255;
 
-std::array<size_t, 2> GroupElements(const OwnedUnits& units) {
-  return {static_cast<size_t>(units.expert_elements), static_cast<size_t>(units.backbone_elements)};
-}
-
-// Two groups of a unit have scales, and streams, of their own.
+// Groups of a unit have scales, and streams, of their own.
+constexpr uint32_t kMaxGroups = 64;
 border::MaskPlace PlaceOf(uint64_t step, int stage, int owner, size_t group) {
   return {.step = step,
           .layer = static_cast<uint16_t>(stage),
-          .unit = static_cast<uint32_t>(2 * owner) + static_cast<uint32_t>(group)};
+          .unit = kMaxGroups * static_cast<uint32_t>(owner) + static_cast<uint32_t>(group)};
 }
 
 }  // namespace
@@ -49,7 +46,7 @@ void GradientSums::Reset() {
   masks_ = nullptr;
   const auto parties = static_cast<size_t>(units_.parties());
   stages_.assign(static_cast<size_t>(units_.stages()),
-                 {.exponents_p = std::vector<std::optional<Exponents>>(parties),
+                 {.exponents_p = std::vector<Exponents>(parties),
                   .received_p = std::vector<bool>(parties, false)});
 }
 
@@ -76,15 +73,16 @@ StageTensors GradientSums::Open(int stage) {
 }
 
 GradientSums::Exponents GradientSums::OwnExponents(int stage) const {
-  Exponents result{};
+  Exponents result(units_.Groups(stage), 0);
   const Stage& state = stages_[static_cast<size_t>(stage)];
   for (int owner = 0; owner < units_.parties(); ++owner) {
     const at::Tensor& flat = state.flat_p[static_cast<size_t>(owner)];
     if (!flat.defined()) continue;
     const float* values = flat.const_data_ptr<float>();
-    for (size_t group = 0; group < kGroups; ++group) {
-      const size_t count = GroupElements(units_.Of(stage, owner))[group];
-      result[group] = std::max(result[group], border::ExponentOf({values, count}));
+    for (const UnitTensor& unit : units_.Of(stage, owner).tensors) {
+      const auto count = static_cast<size_t>(unit.elements);
+      uint8_t& exponent = result[unit.group()];
+      exponent = std::max(exponent, border::ExponentOf({values, count}));
       values += count;
     }
   }
@@ -96,7 +94,7 @@ absl::Status GradientSums::Close(int stage) {
   const Exponents own = OwnExponents(stage);
   state.exponents_p[static_cast<size_t>(session_.self())] = own;
   state.closed = true;
-  wire::Buffer payload = wire::Buffer::Allocate(kGroups);
+  wire::Buffer payload = wire::Buffer::Allocate(own.size());
   std::copy(own.begin(), own.end(), payload.writable().begin());
   for (int peer = 0; peer < units_.parties(); ++peer) {
     if (peer == session_.self()) continue;
@@ -113,12 +111,14 @@ absl::Status GradientSums::Close(int stage) {
 absl::Status GradientSums::OnExponents(wire::PartyIndex from, const wire::Message& message) {
   const int stage = message.header.layer;
   const auto bytes = message.payload.bytes();
-  if (masks_ == nullptr || stage >= units_.stages() || bytes.size() != kGroups) {
+  if (masks_ == nullptr || stage >= units_.stages() || bytes.empty() ||
+      bytes.size() != units_.Groups(stage)) {
     return absl::InvalidArgumentError("exponents of a stage that has none");
   }
-  auto& exponents = At(stage).exponents_p[static_cast<size_t>(from)];
-  if (exponents) return absl::InvalidArgumentError("exponents of a stage for the second time");
-  exponents = Exponents{bytes[0], bytes[1]};
+  Exponents& exponents = At(stage).exponents_p[static_cast<size_t>(from)];
+  if (!exponents.empty())
+    return absl::InvalidArgumentError("exponents of a stage for the second time");
+  exponents.assign(bytes.begin(), bytes.end());
   if (std::find(bytes.begin(), bytes.end(), kNotFiniteExponent) != bytes.end()) {
     return session_.FailureStatus({from, AbortReason::kNotFinite});
   }
@@ -127,24 +127,21 @@ absl::Status GradientSums::OnExponents(wire::PartyIndex from, const wire::Messag
 }
 
 wire::PartyIndex GradientSums::MissingExponents(const Stage& stage) const {
-  const auto missing = std::find(stage.exponents_p.begin(), stage.exponents_p.end(), std::nullopt);
+  const auto missing = std::ranges::find_if(stage.exponents_p, &Exponents::empty);
   return missing == stage.exponents_p.end()
              ? -1
              : static_cast<wire::PartyIndex>(missing - stage.exponents_p.begin());
 }
 
-absl::StatusOr<std::array<border::FixedPoint, GradientSums::kGroups>> GradientSums::ScalesFor(
-    const Stage& stage, int owner, const OwnedUnits& units) const {
-  std::array<border::FixedPoint, kGroups> scales;
-  for (size_t group = 0; group < kGroups; ++group) {
-    if (GroupElements(units)[group] == 0) continue;
+absl::StatusOr<GradientSums::Scales> GradientSums::ScalesFor(int stage, int owner) const {
+  const Stage& state = stages_[static_cast<size_t>(stage)];
+  Scales scales;
+  for (size_t group = 0; group < units_.Groups(stage); ++group) {
     std::vector<uint8_t> exponents;
     for (int party = 0; party < units_.parties(); ++party) {
-      if (party == owner) continue;
-      // NOLINTNEXTLINE(bugprone-unchecked-optional-access): called when none is missing
-      exponents.push_back((*stage.exponents_p[static_cast<size_t>(party)])[group]);
+      if (party != owner) exponents.push_back(state.exponents_p[static_cast<size_t>(party)][group]);
     }
-    PCMOE_ASSIGN_OR_RETURN(scales[group],
+    PCMOE_ASSIGN_OR_RETURN(scales.emplace_back(),
                            border::FixedPoint::For(exponents, static_cast<int>(exponents.size())));
   }
   return scales;
@@ -156,37 +153,51 @@ absl::Status GradientSums::PostIfReady(int stage) {
   state.posted = true;
   const auto self = static_cast<size_t>(session_.self());
   // NOLINTNEXTLINE(bugprone-unchecked-optional-access): none is missing
-  if (std::ranges::count(*state.exponents_p[self], kNotFiniteExponent) > 0) {
+  if (std::ranges::count(state.exponents_p[self], kNotFiniteExponent) > 0) {
     return session_.FailureStatus({session_.self(), AbortReason::kNotFinite});
   }
   for (int owner = 0; owner < units_.parties(); ++owner) {
     at::Tensor flat = std::move(state.flat_p[static_cast<size_t>(owner)]);
     if (!flat.defined()) continue;
-    const OwnedUnits& units = units_.Of(stage, owner);
-    PCMOE_ASSIGN_OR_RETURN(const auto scales, ScalesFor(state, owner, units));
+    PCMOE_ASSIGN_OR_RETURN(Scales scales, ScalesFor(stage, owner));
     std::vector<wire::PartyIndex> peers;
     for (int party = 0; party < units_.parties(); ++party) {
       if (party != owner && party != session_.self()) peers.push_back(party);
     }
-    background_.Post([this, stage, owner, scales, peers = std::move(peers), flat = std::move(flat),
+    background_.Post([this, stage, owner, scales = std::move(scales), peers = std::move(peers),
+                      flat = std::move(flat),
                       metered = std::move(state.metered_p[static_cast<size_t>(owner)]),
-                      groups = GroupElements(units), step = session_.step()] {
-      Share share{.stage = stage,
-                  .owner = owner,
-                  .payload = wire::Buffer::Allocate(4 * (groups[0] + groups[1]))};
-      const float* values = flat.const_data_ptr<float>();
-      auto* out = reinterpret_cast<uint32_t*>(share.payload.writable().data());
-      for (size_t group = 0; group < kGroups && share.status.ok(); ++group) {
-        if (groups[group] == 0) continue;
-        share.status =
-            border::MaskedFixedPoint(values, groups[group], scales[group], rounding_,
-                                     PlaceOf(step, stage, owner, group), peers, *masks_, out);
-        values += groups[group];
-        out += groups[group];
-      }
+                      step = session_.step()] {
+      Share share{.stage = stage, .owner = owner};
+      share.status = WriteShare(step, owner, scales, peers, flat.const_data_ptr<float>(), share);
       const std::lock_guard lock(done_.mutex);
       done_.shares.push_back(std::move(share));
     });
+  }
+  return absl::OkStatus();
+}
+
+// In the background thread: uses what does not change in a pass, and its arguments.
+absl::Status GradientSums::WriteShare(uint64_t step, int owner, const Scales& scales,
+                                      const std::vector<wire::PartyIndex>& peers,
+                                      const float* values, Share& share) {
+  const OwnedUnits& units = units_.Of(share.stage, owner);
+  share.payload = wire::Buffer::Allocate(4 * static_cast<size_t>(units.elements()));
+  auto* out = reinterpret_cast<uint32_t*>(share.payload.writable().data());
+  std::vector<std::optional<border::MaskedWriter>> writers(scales.size());
+  for (const UnitTensor& unit : units.tensors) {
+    const size_t group = unit.group();
+    if (!writers[group]) {
+      PCMOE_ASSIGN_OR_RETURN(
+          auto writer,
+          border::MaskedWriter::Create(scales[group], rounding_,
+                                       PlaceOf(step, share.stage, owner, group), peers, *masks_));
+      writers[group].emplace(std::move(writer));
+    }
+    const auto count = static_cast<size_t>(unit.elements);
+    PCMOE_RETURN_IF_ERROR(writers[group]->Append(values, count, out));
+    values += count;
+    out += count;
   }
   return absl::OkStatus();
 }
@@ -255,12 +266,12 @@ absl::Status GradientSums::DecodeIfReady(int stage) {
       MissingGradients(state) >= 0) {
     return absl::OkStatus();
   }
-  PCMOE_ASSIGN_OR_RETURN(const auto scales, ScalesFor(state, session_.self(), units));
+  PCMOE_ASSIGN_OR_RETURN(const Scales scales, ScalesFor(stage, session_.self()));
   StageTensors own = own_(stage);
   const auto* sum = reinterpret_cast<const uint32_t*>(state.sum.const_data_ptr<int32_t>());
   for (const UnitTensor& unit : units.tensors) {
     at::Tensor& gradient = units_.TensorOf(own, stage, unit);
-    border::DecodeSum(sum, static_cast<size_t>(unit.elements), scales[unit.expert < 0 ? 1 : 0],
+    border::DecodeSum(sum, static_cast<size_t>(unit.elements), scales[unit.group()],
                       gradient.mutable_data_ptr<float>());
     sum += unit.elements;
   }

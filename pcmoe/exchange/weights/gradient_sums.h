@@ -2,7 +2,6 @@
 // masks that cancel in the sum (DESIGN 3.3). The owner's own gradients never leave.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <list>
 #include <memory>
@@ -19,7 +18,7 @@
 namespace pcmoe::exchange {
 
 /// Stage by stage: Open gives the tensors to add gradients to, Close sends them on: first a byte of
-/// size for each group (experts, backbone), then, once everybody's are known, the masked
+/// size for each group of tensors, then, once everybody's are known, the masked
 /// fixed-point share for each owner, made in a thread of its own. Shares leave at fixed points of
 /// the pass, so that the order of messages tells nothing. As an owner it adds up the others' shares
 /// and, when all are there, adds the sum to its own gradients. One closed stage waits while the
@@ -45,12 +44,12 @@ class GradientSums {
   void Reset();
 
  private:
-  static constexpr size_t kGroups = 2;  // experts, backbone
-  using Exponents = std::array<uint8_t, kGroups>;
+  using Exponents = std::vector<uint8_t>;          // by group
+  using Scales = std::vector<border::FixedPoint>;  // by group
   struct Stage {
     std::vector<at::Tensor> flat_p;  // fp32 gradients by owner, until they are masked
     std::vector<std::shared_ptr<void>> metered_p;
-    std::vector<std::optional<Exponents>> exponents_p;
+    std::vector<Exponents> exponents_p;  // empty: not here yet
     bool closed = false, posted = false, decoded = false;
     at::Tensor sum;  // int32, of own units
     std::shared_ptr<void> metered_sum;
@@ -69,8 +68,10 @@ class GradientSums {
 
   absl::Status OnExponents(wire::PartyIndex from, const wire::Message& message);
   absl::Status OnMaskedGradients(wire::PartyIndex from, const wire::Message& message);
-  absl::StatusOr<std::array<border::FixedPoint, kGroups>> ScalesFor(const Stage& stage, int owner,
-                                                                    const OwnedUnits& units) const;
+  absl::StatusOr<Scales> ScalesFor(int stage, int owner) const;
+  absl::Status WriteShare(uint64_t step, int owner, const Scales& scales,
+                          const std::vector<wire::PartyIndex>& peers, const float* values,
+                          Share& share);
   absl::Status PostIfReady(int stage);
   absl::Status DecodeIfReady(int stage);
   absl::Status SendDone(int stage);

@@ -3,6 +3,7 @@
 
 #include <ATen/ops/from_blob.h>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 
@@ -38,6 +39,13 @@ StageUnits::StageUnits(const model::ModelConfig& config, const ExpertMap& expert
   }
   AddBackbone(EmbeddingStage(), backbone.OfEmbedding(), dtype);
   AddBackbone(HeadStage(), backbone.OfHead(), dtype);
+  for (const std::vector<OwnedUnits>& owned_p : owned_sp_) {
+    size_t groups = 0;
+    for (const OwnedUnits& owned : owned_p) {
+      for (const UnitTensor& unit : owned.tensors) groups = std::max(groups, unit.group() + 1);
+    }
+    groups_s_.push_back(groups);
+  }
 }
 
 void StageUnits::AddExperts(const ExpertMap& experts, int64_t layer, at::ScalarType dtype) {

@@ -29,6 +29,9 @@ struct UnitTensor {
   std::vector<int64_t> shape;
   at::ScalarType dtype = at::kFloat;  ///< As a weight; gradients are fp32.
   int64_t elements = 0;
+  /// Tensors of a stage whose gradients share a scale: all gate_up, all down, and each tensor of
+  /// the backbone by itself. Never one expert by itself: its scale would tell how much it is used.
+  size_t group() const { return static_cast<size_t>(expert < 0 ? 2 + entry : entry); }
 };
 
 /// What one owner has in one stage: its experts by ascending id, then the backbone's tensors.
@@ -55,6 +58,8 @@ class StageUnits {
     return owned_sp_[static_cast<size_t>(stage)][static_cast<size_t>(owner)];
   }
   bool HasUnits(int stage) const;
+  /// Groups of the stage's tensors (UnitTensor::group is below it), whoever owns them.
+  size_t Groups(int stage) const { return groups_s_[static_cast<size_t>(stage)]; }
 
   /// The tensor of `tensors` that `unit` describes.
   at::Tensor& TensorOf(StageTensors& tensors, int stage, const UnitTensor& unit) const;
@@ -80,6 +85,7 @@ class StageUnits {
   const model::ModelConfig config_;
   const int parties_;
   std::vector<std::vector<OwnedUnits>> owned_sp_;  // [stage][party]
+  std::vector<size_t> groups_s_;
 };
 
 }  // namespace pcmoe::exchange
