@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
+import forwarder
 import lib
 
 ROOT = lib.ROOT
@@ -65,42 +66,61 @@ def central(model, training, threads):
         return json.loads((folder / "out/result.json").read_text())
 
 
-def federation(model, training, schedule="synchronous", threads=1, first_port=7800, link=None):
-    """Four parties as processes; `link` = (one-way ms, Mbit/s) puts a proxy before every party.
+def provision(folder, model, training, exchange="rows", settings=None, threads=1,
+              first_port=7800):
+    """Writes config, keys and manifest of four parties into folder / "fed"; each is dialled at
+    127.0.0.1, from first_port on. `settings`: more keys of [federation]."""
+    data = demo_data()
+    (folder / "config.json").write_text(json.dumps(model))
+    rows = exchange == "rows"
+    (folder / "federation.toml").write_text(to_toml({
+        "model": {"model_name_or_path": "config.json", "tokenizer": str(data / "tokenizer.json")},
+        "training": dict(training, num_threads=threads),
+        "federation": dict({"exchange": exchange}, **(settings or {})),
+        **({"border": {"allow_readable_rows": True}} if rows else {}),
+        "run": {"on_peer_loss": "stop"}}))
+    command = [PCMOE, "provision", "--config", folder / "federation.toml", "--parties",
+               ",".join(PARTIES), "--out", folder / "fed"]
+    for i, party in enumerate(PARTIES):
+        command += ["--address", f"{party}=127.0.0.1:{first_port + i}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-    Returns (results by party, metrics lines by party)."""
+
+def start_proxy(link, first_port):
+    """link_proxy before every party: 127.0.0.1:port to 127.0.0.2:port."""
+    links = []
+    for i in range(len(PARTIES)):
+        links += ["--link", f"{first_port + i}=127.0.0.2:{first_port + i}"]
+    proxy = subprocess.Popen([PROXY, "--delay-ms", str(link[0]), "--mbit", str(link[1]), *links],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    if not proxy.stdout.readline():
+        raise RuntimeError("link_proxy did not start")
+    return proxy
+
+
+def federation(model, training, exchange="rows", settings=None, threads=1, first_port=7800,
+               link=None, count_sockets=False):
+    """Four parties as processes; `link` = (one-way ms, Mbit/s) puts a proxy before every party,
+    `count_sockets` a forwarder that counts bytes. `settings`: more keys of [federation].
+
+    Returns (results by party, metrics lines by party); with count_sockets the bytes as well."""
     data = demo_data()
     folder = pathlib.Path(tempfile.mkdtemp())
-    processes, proxy = [], None
+    processes, proxy, forwarders = [], None, []
     try:
-        (folder / "config.json").write_text(json.dumps(model))
-        (folder / "federation.toml").write_text(to_toml({
-            "model": {"model_name_or_path": "config.json",
-                      "tokenizer": str(data / "tokenizer.json")},
-            "training": dict(training, num_threads=threads),
-            "federation": {"schedule": schedule},
-            "border": {"allow_readable_rows": True},
-            "run": {"on_peer_loss": "stop"}}))
-        command = [PCMOE, "provision", "--config", folder / "federation.toml", "--parties",
-                   ",".join(PARTIES), "--out", folder / "fed"]
-        for i, party in enumerate(PARTIES):
-            command += ["--address", f"{party}=127.0.0.1:{first_port + i}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        provision(folder, model, training, exchange, settings, threads, first_port)
         if link:
-            links = []
-            for i in range(len(PARTIES)):
-                links += ["--link", f"{first_port + i}=127.0.0.2:{first_port + i}"]
-            proxy = subprocess.Popen([PROXY, "--delay-ms", str(link[0]), "--mbit", str(link[1]),
-                                      *links], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            if not proxy.stdout.readline():
-                raise RuntimeError("link_proxy did not start")
+            proxy = start_proxy(link, first_port)
+        if count_sockets:
+            forwarders = [forwarder.Forwarder(first_port + i) for i in range(len(PARTIES))]
+        listen = "127.0.0.2" if link or count_sockets else "127.0.0.1"
         for party in PARTIES:
             home = folder / "fed" / party
             log = open(home / "log", "w")
             processes.append(subprocess.Popen(
                 [PCMOE, "train", "--config", home / "party.toml",
                  "--set", f"data.train={data / party / 'train.jsonl'}",
-                 "--set", f"run.listen={'127.0.0.2' if link else '127.0.0.1'}"], env=_environment(threads), stderr=log))
+                 "--set", f"run.listen={listen}"], env=_environment(threads), stderr=log))
         for party, process in zip(PARTIES, processes):
             if process.wait(timeout=DEADLINE_S) != 0:
                 log = (folder / "fed" / party / "log").read_text().splitlines()
@@ -109,6 +129,8 @@ def federation(model, training, schedule="synchronous", threads=1, first_port=78
         results = [json.loads((o / "result.json").read_text()) for o in out]
         metrics = [[json.loads(line) for line in (o / "metrics.jsonl").read_text().splitlines()]
                    for o in out]
+        if count_sockets:
+            return results, metrics, sum(f.bytes for f in forwarders)
         return results, metrics
     finally:
         for process in processes:
@@ -118,6 +140,8 @@ def federation(model, training, schedule="synchronous", threads=1, first_port=78
         if proxy:
             proxy.kill()
             proxy.wait()
+        for one in forwarders:
+            one.listener.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

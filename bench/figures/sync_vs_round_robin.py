@@ -14,7 +14,7 @@ LINK = (10, 100)
 
 def side(schedule):
     return lambda: federation.tokens_per_s(
-        federation.federation(MODEL, TRAINING, schedule=schedule, link=LINK)[0])
+        federation.federation(MODEL, TRAINING, settings={"schedule": schedule}, link=LINK)[0])
 
 
 results = lib.alternate({"synchronous": side("synchronous"), "round_robin": side("round_robin")})
