@@ -35,6 +35,11 @@ struct Layout {
   int64_t Size() const { return RowsAt() + rows * RowBytes(); }
 };
 
+// An empty tensor has no address, and memcpy takes no null pointer even for nothing.
+void Copy(void* to, const void* from, int64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
 uint8_t DtypeByte(at::ScalarType dtype) { return dtype == at::kBFloat16 ? 2 : 1; }
 
 wire::Buffer Start(const Layout& layout) {
@@ -97,8 +102,8 @@ absl::StatusOr<at::Tensor> CheckedRows(wire::Buffer& payload, const Layout& layo
   const auto address = reinterpret_cast<uintptr_t>(rows.const_data_ptr());
   if (address % c10::elementSize(layout.dtype) != 0) {
     at::Tensor aligned = at::empty({layout.rows, layout.width}, rows.options());
-    std::memcpy(aligned.mutable_data_ptr(), payload.bytes().data() + layout.RowsAt(),
-                static_cast<size_t>(layout.rows * layout.RowBytes()));
+    Copy(aligned.mutable_data_ptr(), payload.bytes().data() + layout.RowsAt(),
+         layout.rows * layout.RowBytes());
     rows = aligned;
   }
   if (!tensor::AllFinite(rows)) return BadMessage("with a value that is not finite");
@@ -191,8 +196,8 @@ wire::Buffer EncodeInputGradients(const at::Tensor& dx_rd, const at::Tensor& dwe
                       .width = dx_rd.size(1),
                       .dtype = dx_rd.scalar_type()};
   wire::Buffer buffer = Start(layout);
-  std::memcpy(buffer.writable().data() + layout.FloatsAt(), dweight_n.const_data_ptr<float>(),
-              static_cast<size_t>(4 * layout.pairs));
+  Copy(buffer.writable().data() + layout.FloatsAt(), dweight_n.const_data_ptr<float>(),
+       4 * layout.pairs);
   RowsOf(buffer, layout).copy_(dx_rd);
   return buffer;
 }
@@ -206,8 +211,8 @@ absl::StatusOr<InputGradients> DecodeInputGradients(wire::Buffer payload, int64_
   }
   InputGradients result;
   result.dweight_n = at::empty({layout.pairs}, at::kFloat);
-  std::memcpy(result.dweight_n.mutable_data_ptr<float>(),
-              payload.bytes().data() + layout.FloatsAt(), static_cast<size_t>(4 * layout.pairs));
+  Copy(result.dweight_n.mutable_data_ptr<float>(), payload.bytes().data() + layout.FloatsAt(),
+       4 * layout.pairs);
   if (!tensor::AllFinite(result.dweight_n)) return BadMessage("with a value that is not finite");
   PCMOE_ASSIGN_OR_RETURN(result.dx_rd, CheckedRows(payload, layout));
   return result;
