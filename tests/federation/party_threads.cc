@@ -60,11 +60,19 @@ absl::Status RunSteps(const Recipe& recipe, exchange::Session& session,
     session.WaitForAnything(deadline, came_up);
     up.insert(came_up.begin(), came_up.end());
   }
+  uint32_t attempt = 1;
   for (int64_t step = 0; step < recipe.steps; ++step) {
-    PCMOE_ASSIGN_OR_RETURN(
-        const train::StepReport report,
-        train::RunStep(recipe.PlanOf(step), recipe.BatchesOf(session.self(), step), session,
-                       experts, model));
+    train::StepPlan plan = recipe.PlanOf(step);
+    plan.attempt = attempt;
+    const auto batches = recipe.BatchesOf(session.self(), step);
+    auto attempted = train::RunStep(plan, batches, session, experts, model);
+    if (step == recipe.again_step && exchange::FailureIn(attempted.status())) {
+      experts.Reset();
+      model.backbone().ResetGradients();
+      plan.attempt = ++attempt;
+      attempted = train::RunStep(plan, batches, session, experts, model);
+    }
+    PCMOE_ASSIGN_OR_RETURN(const train::StepReport report, std::move(attempted));
     const auto tokens = static_cast<double>(std::max<int64_t>(report.own.loss_tokens, 1));
     outcome.losses.push_back(report.own.loss_sum / tokens);
     outcome.grad_norms.push_back(report.grad_norm);
@@ -129,7 +137,9 @@ Party Party::Create(const Recipe& recipe, exchange::Session& session) {
   if (recipe.weights) {
     party.experts = *exchange::WeightsProvider::Create(
         recipe.config, *party.map, owners, party.model->shard(), party.model->backbone(), session,
-        *recipe.weights, {.signer = UnsignedKeys(), .rounding = key});
+        *recipe.weights,
+        {.signer = recipe.signer ? recipe.signer(session.self()) : UnsignedKeys(),
+         .rounding = key});
   } else {
     party.owned = std::make_unique<exchange::OwnedExperts>(recipe.config, *party.map,
                                                            party.model->shard(), session, 1000);
@@ -148,6 +158,7 @@ train::StepPlan Recipe::PlanOf(int64_t step) const {
 
 std::vector<model::MicroBatch> Recipe::BatchesOf(int party, int64_t step) const {
   std::vector<model::MicroBatch> batches;
+  if (party == without_data) return batches;
   if (round_robin &&
       federation::ActiveParty(kScheduleSeed, static_cast<uint64_t>(step), parties) != party) {
     return batches;

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -32,6 +33,10 @@ struct Recipe {
   std::optional<exchange::WeightsProvider::Options> weights = std::nullopt;
   exchange::BackboneModes modes = {};
   uint32_t data_seed = 0;
+  int without_data = -1;    ///< The party that never has a batch.
+  int64_t again_step = -1;  ///< Its first attempt is expected to fail, and is run again.
+  /// How each party signs and checks mask keys; empty: UnsignedKeys.
+  std::function<exchange::MaskKeySigner(int party)> signer = nullptr;
 
   /// The step's number, rate, clip and balance loss.
   train::StepPlan PlanOf(int64_t step) const;
