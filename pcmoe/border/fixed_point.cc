@@ -53,9 +53,10 @@ absl::StatusOr<FixedPoint> FixedPoint::For(std::span<const uint8_t> exponents, i
   const int bits = std::bit_width(share) - 1;
   FixedPoint scale;
   scale.shift = std::min(kMaxShift, bits - (largest - 126));
-  // All zero: nothing but zero is below the smallest normal number at this shift.
-  scale.limit = largest == 0 ? std::numeric_limits<float>::min()
-                             : std::ldexp(1.0F, largest - 126 + scale.shift);
+  // All zero: at this shift the smallest number that is not is 2^-22. The limit, and the float
+  // below it, must be normal numbers: a processor that flushes denormals would let nothing pass.
+  scale.limit =
+      largest == 0 ? std::ldexp(1.0F, -30) : std::ldexp(1.0F, largest - 126 + scale.shift);
   return scale;
 }
 

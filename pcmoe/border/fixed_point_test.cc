@@ -1,6 +1,10 @@
 // pcmoe/border/fixed_point_test.cc: sums that are exact, rounding that is fair, ranges that hold.
 #include "pcmoe/border/fixed_point.h"
 
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -181,6 +185,16 @@ TEST(MaskedFixedPoint, RefusesWhatIsOutOfRangeWhereverItStands) {
               absl::StatusCode::kOutOfRange);
   }
 }
+
+#ifdef __SSE2__
+TEST(MaskedFixedPoint, PassesZerosWhereDenormalsAreFlushed) {
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040U);  // FTZ and DAZ, as in a party's process
+  const auto integers = Integers({0.0F, -0.0F}, Scale({0, 0}, 2), Rounding(1), {1, 1, 1});
+  _mm_setcsr(before);
+  EXPECT_EQ(integers, (std::vector<int32_t>{0, 0}));
+}
+#endif
 
 TEST(MaskedFixedPoint, KeepsTheSmallestAndTheLargestFloats) {
   for (const float value : {std::numeric_limits<float>::denorm_min(), 1e-42F, 1.5e-38F, 3e38F}) {
