@@ -81,21 +81,22 @@ bool Session::TakeFrame(absl::Status& why) {
     bytes += slice.size();
   }
   reading_.Clear();
-  auto message = assembler_.Take(pieces, slices);
-  if (!message.ok()) {
-    why = message.status();
+  auto taken = assembler_.Take(pieces, slices);
+  if (!taken.ok()) {
+    why = taken.status();
     return false;
   }
+  std::optional<wire::Message> message = *std::move(taken);
   const std::lock_guard lock(core_->mutex_);
   Core::Peer& peer = core_->At(peer_);
   if (peer.session.get() != this) return false;
   peer.traffic.received_bytes += bytes;
-  if (!message->has_value()) return true;
+  if (!message.has_value()) return true;
   ++peer.traffic.received_messages;
-  const uint64_t framed_bytes = wire::FramedBytes((*message)->payload.size());
+  const uint64_t framed_bytes = wire::FramedBytes(message->payload.size());
   peer.inbox_bytes += framed_bytes;
   core_->inbox_.push_back(
-      {{Event::Kind::kMessage, peer_, **std::move(message), absl::OkStatus()}, framed_bytes});
+      {{Event::Kind::kMessage, peer_, *std::move(message), absl::OkStatus()}, framed_bytes});
   core_->changed_.notify_all();
   read_paused_ = peer.inbox_bytes > core_->options_.inbox_bytes;
   return !read_paused_;
@@ -122,8 +123,11 @@ void Session::WriteNext() {
     encoder_.emplace(core_->options().run, current_->header(), current_->payload().bytes());
     frame = encoder_->Next();
   }
+  // NOLINTBEGIN(bugprone-unchecked-optional-access): a message has one frame at least, and current_
+  // is the one that encoder_ encodes.
   frame_bytes_ = frame->header.size() + frame->chunk.size();
   writing_ = BufferOf(*frame, current_->payload().owner());
+  // NOLINTEND(bugprone-unchecked-optional-access)
   {
     const std::lock_guard lock(core_->mutex_);
     core_->At(peer_).traffic.sent_bytes += frame_bytes_;
