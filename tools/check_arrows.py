@@ -36,6 +36,7 @@ ALLOWED = {
     "train": {"tensor", "text", "data", "model", "optim", "federation", "wire", "transport",
               "border", "exchange/session"},
     "provision": {"federation"},
+    "audit": {"tensor", "text", "data", "model", "optim", "federation", "wire", "border"},
     "cli": None,  # everything
 }
 # Headers only the named folders may include.
@@ -46,7 +47,7 @@ ONLY = {
     r"openssl/": {"provision", "border"},
     r"(ATen|torch|c10)/": {"tensor", "model", "optim", "border", "exchange/shard", "exchange/rows",
                            "exchange/weights",
-                           "train", "cli", "plan"},
+                           "train", "cli", "plan", "audit"},
 }
 MAX_LINES = 500
 

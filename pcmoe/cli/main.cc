@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   pcmoe::cli::AddLedger(app, result);
   pcmoe::cli::AddPlan(app, result);
   pcmoe::cli::AddSim(app, result);
+  pcmoe::cli::AddAudit(app, result);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // CLI11 reports by exception, --help included

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "pcmoe/base/log.h"
 #include "pcmoe/base/random.h"
+#include "pcmoe/cli/party_recording.h"
 #include "pcmoe/exchange/rows/rows_provider.h"
 #include "pcmoe/exchange/weights/weights_provider.h"
 #include "pcmoe/provision/identity.h"
@@ -236,6 +237,7 @@ exchange::MaskKeySigner SignerOf(const provision::Identity& identity, int self) 
 struct Exchange {
   std::unique_ptr<exchange::OwnedExperts> owned;  // of rows
   std::unique_ptr<model::ExpertProvider> experts;
+  exchange::RowsProvider* rows = nullptr;  // of rows: experts
 };
 
 absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const provision::Identity& identity,
@@ -248,7 +250,9 @@ absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const provision::Ide
   if (manifest.exchange == federation::Exchange::kRows) {
     result.owned = std::make_unique<exchange::OwnedExperts>(
         inputs.model, map, model.shard(), session, static_cast<int64_t>(manifest.limits.max_rows));
-    result.experts = std::make_unique<exchange::RowsProvider>(*result.owned, session, secret);
+    auto rows = std::make_unique<exchange::RowsProvider>(*result.owned, session, secret);
+    result.rows = rows.get();
+    result.experts = std::move(rows);
     return result;
   }
   const exchange::WeightsProvider::Options options{
@@ -297,14 +301,17 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
       border::Ledger::Open(fs::path(config.output_dir) / "ledger.jsonl", inputs.names()));
   PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(inputs));
   border::EgressGate gate(std::move(policy), std::move(ledger));
+  PCMOE_ASSIGN_OR_RETURN(PartyRecording recording, PartyRecording::Create(config, identity.name));
+  PCMOE_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> bare, OpenChannel(inputs, identity));
   PCMOE_ASSIGN_OR_RETURN(const std::unique_ptr<transport::Channel> channel,
-                         OpenChannel(inputs, identity));
+                         recording.Wrap(std::move(bare)));
   exchange::Session session(
       channel.get(), &gate,
       {.peer_timeout = absl::Seconds(config.peer_timeout_s), .names = inputs.names()});
   session.SetInterrupt([] { return g_interrupted.load(); });
   PCMOE_ASSIGN_OR_RETURN(const Exchange opened,
                          OpenExchange(inputs, identity, map, owners, *model, session));
+  if (opened.rows != nullptr) recording.Observe(session, *opened.rows);
   train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
                                  config.save_total_limit);
   const absl::Status status = train::Trainer({.config = config,
@@ -319,7 +326,8 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
                                               .report = report,
                                               .schedule_seed = manifest.schedule_seed,
                                               .baseline_bytes = baseline,
-                                              .interrupted = [] { return g_interrupted.load(); }})
+                                              .interrupted = [] { return g_interrupted.load(); },
+                                              .batches_observer = recording.BatchesObserver()})
                                   .Run();
   session.Close();
   return status;

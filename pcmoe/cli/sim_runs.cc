@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "pcmoe/base/digest.h"
 #include "pcmoe/base/file.h"
 #include "pcmoe/base/random.h"
@@ -62,6 +63,8 @@ absl::StatusOr<SimProcess> WriteProcess(const fs::path& folder, const std::strin
 train::RunConfig WithoutFederation(const SimPlan& plan, train::RunConfig config) {
   config.identity = "none";
   config.listen.clear();
+  config.record_received.clear();  // nothing is received, and nobody to attack
+  config.record_truth.clear();
   if (config.schedule == "round_robin") {
     const auto n = static_cast<int64_t>(plan.parties.size());
     for (int64_t* steps : {&config.max_steps, &config.save_steps, &config.eval_steps}) {
@@ -213,6 +216,10 @@ const std::vector<std::string>& ComparisonNames() {
 
 train::RunConfig ConfigOf(const SimPlan& plan, const std::string& party) {
   train::RunConfig config = plan.config;
+  for (std::string* asked : {&config.record_received, &config.record_truth}) {
+    const std::vector<std::string> names = absl::StrSplit(*asked, ',');
+    *asked = std::find(names.begin(), names.end(), party) == names.end() ? "" : party;
+  }
   config.train = FilesOf(plan.config.train, party);
   config.eval = FilesOf(plan.config.eval, party);
   return config;

@@ -71,6 +71,8 @@ const std::vector<Field>& Fields() {
       {"border", "allow_readable_rows", &C::allow_readable_rows},
       {"border", "allow_pairwise", &C::allow_pairwise},
       {"border", "forbid", &C::forbid},
+      {"border", "record_received", &C::record_received},
+      {"border", "record_truth", &C::record_truth},
       {"run", "identity", &C::identity},
       {"run", "listen", &C::listen},
       {"run", "output_dir", &C::output_dir},

@@ -61,6 +61,9 @@ struct RunConfig {
   bool allow_readable_rows = false;
   bool allow_pairwise = false;      ///< Exchange "weights" between two parties alone.
   std::vector<std::string> forbid;  ///< "receiver:kind" or "*:kind" that may never leave.
+  /// A party's own name: keep all that it receives, or its own tokens, in output_dir, for
+  /// `pcmoe audit`. Another name is refused. For a sim: names separated by commas.
+  std::string record_received, record_truth;
   // [run]
   /// This party's folder, as provisioned; "none": a run of one party without a federation.
   std::string identity = ".";

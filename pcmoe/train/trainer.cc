@@ -158,7 +158,9 @@ absl::Status Trainer::RunOneStep() {
       parts_.config.learning_rate *
       optim::LearningRateFactor(type, step_, parts_.config.warmup_steps, parts_.config.max_steps);
   const std::vector<data::Cursor> cursors = Cursors();
-  const auto report = RunStep(plan, NextBatches(), parts_.session, parts_.experts, parts_.model);
+  const std::vector<model::MicroBatch> batches = NextBatches();
+  if (parts_.batches_observer) parts_.batches_observer(step_, batches);
+  const auto report = RunStep(plan, batches, parts_.session, parts_.experts, parts_.model);
   if (!report.ok()) {
     PCMOE_RETURN_IF_ERROR(Seek(cursors));  // the same batch again
     return report.status();

@@ -30,6 +30,8 @@ struct TrainerParts {
   uint64_t schedule_seed = 0;
   uint64_t baseline_bytes = 0;  ///< Allocated before the model was: not its states.
   std::function<bool()> interrupted;
+  /// Told of a step's own batches before it is run; null by default (`pcmoe audit` needs them).
+  std::function<void(int64_t step, const std::vector<model::MicroBatch>&)> batches_observer;
 };
 
 /// One thread runs it.

@@ -69,6 +69,7 @@ absl::Status RowsProvider::Dispatch(int64_t layer, int64_t micro_batch, const at
     std::vector<border::WirePair> pairs;
     Trip trip = PlanTrip(owner, layer, micro_batch, routing, pairs);
     rows_sent_ += trip.token_r.size(0);
+    if (observer_ && training_) observer_(layer, micro_batch, owner, trip.token_r);
     PCMOE_RETURN_IF_ERROR(
         session_.Send(owner, wire::MessageKind::kExpertRows, static_cast<uint16_t>(layer),
                       static_cast<uint16_t>(micro_batch),

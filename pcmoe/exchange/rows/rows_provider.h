@@ -3,6 +3,7 @@
 // hidden width, K experts per token, R rows sent to one owner.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <utility>
 #include <vector>
@@ -39,6 +40,13 @@ class RowsProvider final : public model::ExpertProvider {
   void Reset() override;
   Figures TakeFigures() override { return {.rows_sent = std::exchange(rows_sent_, 0)}; }
 
+  /// Told of every message of rows in training before it leaves: the layer, the micro-batch, the
+  /// owner, and the token (index into the micro-batch, int64 [R]) of every row in the order of the
+  /// message, without padding. Null by default; `pcmoe audit` scores its attacks against it.
+  using RowsObserver =
+      std::function<void(int64_t layer, int64_t micro_batch, int owner, const at::Tensor& token_r)>;
+  void SetRowsObserver(RowsObserver observer) { observer_ = std::move(observer); }
+
  private:
   // What went to one owner: which tokens, in which order, and where their pairs are in [T, K].
   struct Trip {
@@ -65,6 +73,7 @@ class RowsProvider final : public model::ExpertProvider {
   bool training_ = true;
   std::map<Key, Batch> batches_;
   int64_t rows_sent_ = 0;
+  RowsObserver observer_;
 };
 
 }  // namespace pcmoe::exchange
