@@ -83,17 +83,23 @@ std::vector<BlockEntry> BlockEntries(const ModelConfig& config, int64_t layer,
   const bool sparse = config.sparse_layers[static_cast<size_t>(layer)];
   const bool full = config.qk_norm == ModelConfig::QkNorm::kFull;
   std::vector<BlockEntry> entries;
-  const auto add = [&](bool there, at::Tensor& tensor, std::vector<int64_t> shape, bool fp32) {
-    if (there) entries.push_back({&tensor, std::move(shape), fp32});
+  const auto add = [&](bool there, at::Tensor& tensor, std::vector<int64_t> shape, bool fp32,
+                       std::vector<int64_t> rows = {}) {
+    if (!there) return;
+    const int64_t columns = shape.size() > 1 ? shape[1] : 1;
+    if (rows.empty()) rows = {shape[0]};
+    for (int64_t& part : rows) part *= columns;
+    entries.push_back({&tensor, std::move(shape), fp32, std::move(rows)});
   };
+  const std::vector<int64_t> qkv{query, key, key};
   const bool qk_norm = config.qk_norm != ModelConfig::QkNorm::kNone;
   const int64_t mlp = sparse ? config.shared_expert_size : config.dense_size;
   add(true, block.input_norm, {width}, true);
   add(true, block.post_norm, {width}, true);
   add(qk_norm, block.attention.q_norm, {full ? query : config.head_dim}, true);
   add(qk_norm, block.attention.k_norm, {full ? key : config.head_dim}, true);
-  add(true, block.attention.qkv, {query + 2 * key, width}, false);
-  add(config.attention_bias_qkv, block.attention.qkv_bias, {query + 2 * key}, false);
+  add(true, block.attention.qkv, {query + 2 * key, width}, false, qkv);
+  add(config.attention_bias_qkv, block.attention.qkv_bias, {query + 2 * key}, false, qkv);
   add(true, block.attention.o, {width, query}, false);
   add(config.attention_bias_o, block.attention.o_bias, {width}, false);
   add(sparse, block.router, {config.num_experts, width}, false);

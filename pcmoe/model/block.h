@@ -27,11 +27,12 @@ using BlockGradients = BlockWeights;  ///< fp32.
 BlockWeights FuseStorage(LayerParameters& layer);
 
 /// One tensor of a block: where it is, the shape it has, and whether it is fp32 whatever the
-/// compute dtype (norms).
+/// compute dtype (norms). `parts`: elements of the weights that are fused in it, one after another.
 struct BlockEntry {
   at::Tensor* tensor;
   std::vector<int64_t> shape;
   bool fp32;
+  std::vector<int64_t> parts;
 };
 /// The tensors that a layer's block has, in the one order in which they travel.
 std::vector<BlockEntry> BlockEntries(const ModelConfig& config, int64_t layer, BlockWeights& block);

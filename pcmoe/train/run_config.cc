@@ -68,6 +68,7 @@ const std::vector<Field>& Fields() {
       {"federation", "head", &C::head, true},
       {"federation", "min_rows", &C::min_rows, true},
       {"federation", "keep_fetched_weights", &C::keep_fetched_weights, true},
+      {"federation", "weights_on_wire", &C::weights_on_wire, true},
       {"border", "allow_readable_rows", &C::allow_readable_rows},
       {"border", "allow_pairwise", &C::allow_pairwise},
       {"border", "forbid", &C::forbid},
@@ -270,6 +271,9 @@ absl::Status ValidateFederation(const RunConfig& config) {
   }
   if (!IsOneOf(config.schedule, {"synchronous", "round_robin"})) {
     return bad("schedule must be \"synchronous\" or \"round_robin\"");
+  }
+  if (!IsOneOf(config.weights_on_wire, {"model", "int8"})) {
+    return bad("weights_on_wire must be \"model\" or \"int8\"");
   }
   if (!IsOneOf(config.backbone, {"auto", "private", "aggregated"})) {
     return bad("backbone must be \"auto\", \"private\" or \"aggregated\"");

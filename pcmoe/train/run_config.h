@@ -57,6 +57,7 @@ struct RunConfig {
   std::string head = "auto";          ///< scratch; head always) or "aggregated".
   int64_t min_rows = -1;              ///< Negative: four times the hidden size. 0: no bound.
   bool keep_fetched_weights = false;  ///< For backward, instead of fetching them again.
+  std::string weights_on_wire = "model";  ///< As they are used; or "int8", with a scale per row.
   // [border]
   bool allow_readable_rows = false;
   bool allow_pairwise = false;      ///< Exchange "weights" between two parties alone.

@@ -174,6 +174,25 @@ TEST_P(Families, NoBitDependsOnTimingChannelRecomputeOrFetchingAgain) {
 
 INSTANTIATE_TEST_SUITE_P(All, Families, testing::Values("olmoe", "qwen2_moe"));
 
+// The owner computes with its own weights, the others with rounded ones: not the same run, a near
+// one.
+TEST(Weights, Int8OnTheWireLearnsNearlyTheSame) {
+  Recipe recipe = WeightsRecipe("olmoe", kAggregated);
+  recipe.steps = 100;
+  const auto exact = RunParties(recipe, LoopbackChannels(recipe.parties));
+  recipe.weights->int8 = true;
+  const auto rounded = RunParties(recipe, LoopbackChannels(recipe.parties));
+  ExpectOk(exact);
+  ExpectOk(rounded);
+  const double first = FederationLoss(recipe, exact, 0);
+  const double last = FederationLoss(recipe, exact, 99);
+  const double last_rounded = FederationLoss(recipe, rounded, 99);
+  std::printf("loss %.4f, after 100 steps %.4f; int8 on the wire %.4f\n", first, last,
+              last_rounded);
+  EXPECT_NE(last, last_rounded);
+  EXPECT_NEAR(last, last_rounded, 0.03 * (first - last));
+}
+
 TEST(Weights, FrozenPartsStayAndPrivatePartsDiffer) {
   Recipe recipe = WeightsRecipe("olmoe", kDefault);
   recipe.steps = 3;

@@ -80,10 +80,12 @@ GradientSums::Exponents GradientSums::OwnExponents(int stage) const {
     if (!flat.defined()) continue;
     const float* values = flat.const_data_ptr<float>();
     for (const UnitTensor& unit : units_.Of(stage, owner).tensors) {
-      const auto count = static_cast<size_t>(unit.elements);
-      uint8_t& exponent = result[unit.group()];
-      exponent = std::max(exponent, border::ExponentOf({values, count}));
-      values += count;
+      for (size_t part = 0; part < unit.parts.size(); ++part) {
+        const auto count = static_cast<size_t>(unit.parts[part]);
+        uint8_t& exponent = result[unit.first_group + part];
+        exponent = std::max(exponent, border::ExponentOf({values, count}));
+        values += count;
+      }
     }
   }
   return result;
@@ -186,18 +188,20 @@ absl::Status GradientSums::WriteShare(uint64_t step, int owner, const Scales& sc
   auto* out = reinterpret_cast<uint32_t*>(share.payload.writable().data());
   std::vector<std::optional<border::MaskedWriter>> writers(scales.size());
   for (const UnitTensor& unit : units.tensors) {
-    const size_t group = unit.group();
-    if (!writers[group]) {
-      PCMOE_ASSIGN_OR_RETURN(
-          auto writer,
-          border::MaskedWriter::Create(scales[group], rounding_,
-                                       PlaceOf(step, share.stage, owner, group), peers, *masks_));
-      writers[group].emplace(std::move(writer));
+    for (size_t part = 0; part < unit.parts.size(); ++part) {
+      const size_t group = unit.first_group + part;
+      if (!writers[group]) {
+        PCMOE_ASSIGN_OR_RETURN(
+            auto writer,
+            border::MaskedWriter::Create(scales[group], rounding_,
+                                         PlaceOf(step, share.stage, owner, group), peers, *masks_));
+        writers[group].emplace(std::move(writer));
+      }
+      const auto count = static_cast<size_t>(unit.parts[part]);
+      PCMOE_RETURN_IF_ERROR(writers[group]->Append(values, count, out));
+      values += count;
+      out += count;
     }
-    const auto count = static_cast<size_t>(unit.elements);
-    PCMOE_RETURN_IF_ERROR(writers[group]->Append(values, count, out));
-    values += count;
-    out += count;
   }
   return absl::OkStatus();
 }
@@ -270,10 +274,13 @@ absl::Status GradientSums::DecodeIfReady(int stage) {
   StageTensors own = own_(stage);
   const auto* sum = reinterpret_cast<const uint32_t*>(state.sum.const_data_ptr<int32_t>());
   for (const UnitTensor& unit : units.tensors) {
-    at::Tensor& gradient = units_.TensorOf(own, stage, unit);
-    border::DecodeSum(sum, static_cast<size_t>(unit.elements), scales[unit.group()],
-                      gradient.mutable_data_ptr<float>());
-    sum += unit.elements;
+    auto* gradient = units_.TensorOf(own, stage, unit).mutable_data_ptr<float>();
+    for (size_t part = 0; part < unit.parts.size(); ++part) {
+      const auto count = static_cast<size_t>(unit.parts[part]);
+      border::DecodeSum(sum, count, scales[unit.first_group + part], gradient);
+      sum += count;
+      gradient += count;
+    }
   }
   state.sum = at::Tensor();
   state.metered_sum.reset();

@@ -1,36 +1,39 @@
 // pcmoe/exchange/weights/stage_units.cc: see stage_units.h.
 #include "pcmoe/exchange/weights/stage_units.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
 #include <cstring>
 #include <numeric>
 
+#include "pcmoe/border/int8_rows.h"
+
 namespace pcmoe::exchange {
 namespace {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kExpertGroups = 2;  // gate_up, down
 
 size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-size_t BytesOf(const UnitTensor& unit) {
-  return static_cast<size_t>(unit.elements) * c10::elementSize(unit.dtype);
-}
 
 UnitTensor Unit(int64_t expert, int entry, std::vector<int64_t> shape, at::ScalarType dtype) {
   UnitTensor unit{
       .expert = expert, .entry = entry, .shape = std::move(shape), .dtype = dtype, .elements = 1};
   for (const int64_t size : unit.shape) unit.elements *= size;
+  unit.first_group = expert < 0 ? 0 : static_cast<size_t>(entry);
+  unit.parts = {unit.elements};
   return unit;
 }
 
 }  // namespace
 
 StageUnits::StageUnits(const model::ModelConfig& config, const ExpertMap& experts,
-                       const BackboneOwners& backbone, at::ScalarType dtype)
+                       const BackboneOwners& backbone, at::ScalarType dtype, bool int8)
     : config_(config),
       parties_(experts.parties()),
+      int8_(int8),
       owned_sp_(static_cast<size_t>(config.num_layers) + 2,
                 std::vector<OwnedUnits>(static_cast<size_t>(experts.parties()))) {
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
@@ -42,7 +45,8 @@ StageUnits::StageUnits(const model::ModelConfig& config, const ExpertMap& expert
   for (const std::vector<OwnedUnits>& owned_p : owned_sp_) {
     size_t groups = 0;
     for (const OwnedUnits& owned : owned_p) {
-      for (const UnitTensor& unit : owned.tensors) groups = std::max(groups, unit.group() + 1);
+      for (const UnitTensor& unit : owned.tensors)
+        groups = std::max(groups, unit.first_group + unit.parts.size());
     }
     groups_s_.push_back(groups);
   }
@@ -63,11 +67,17 @@ void StageUnits::AddExperts(const ExpertMap& experts, int64_t layer, at::ScalarT
 void StageUnits::AddBackbone(int stage, int owner, at::ScalarType dtype) {
   if (owner < 0) return;
   OwnedUnits& owned = owned_sp_[static_cast<size_t>(stage)][static_cast<size_t>(owner)];
-  const auto add = [&](std::vector<int64_t> shape, at::ScalarType type) {
+  size_t group = kExpertGroups;
+  const auto add = [&](std::vector<int64_t> shape, at::ScalarType type,
+                       std::vector<int64_t> parts = {}) {
     const auto entry =
         static_cast<int>(std::count_if(owned.tensors.begin(), owned.tensors.end(),
                                        [](const UnitTensor& unit) { return unit.expert < 0; }));
     owned.tensors.push_back(Unit(-1, entry, std::move(shape), type));
+    UnitTensor& unit = owned.tensors.back();
+    if (!parts.empty()) unit.parts = std::move(parts);
+    unit.first_group = group;
+    group += unit.parts.size();
     owned.backbone_elements += owned.tensors.back().elements;
   };
   const std::vector<int64_t> table{config_.vocab_size, config_.hidden_size};
@@ -79,9 +89,14 @@ void StageUnits::AddBackbone(int stage, int owner, at::ScalarType dtype) {
   } else {
     model::BlockWeights shapes_only;
     for (const model::BlockEntry& entry : BlockEntries(config_, stage, shapes_only)) {
-      add(entry.shape, entry.fp32 ? at::kFloat : dtype);
+      add(entry.shape, entry.fp32 ? at::kFloat : dtype, entry.parts);
     }
   }
+}
+
+size_t StageUnits::BytesOf(const UnitTensor& unit) const {
+  if (AsInt8(unit)) return border::Int8RowsBytes(unit.shape[0], unit.shape[1]);
+  return static_cast<size_t>(unit.elements) * c10::elementSize(unit.dtype);
 }
 
 bool StageUnits::HasUnits(int stage) const {
@@ -129,7 +144,12 @@ wire::Buffer StageUnits::EncodeWeights(int stage, int owner, uint64_t version,
   std::memcpy(to, &version, sizeof(version));
   to += kAlignment;
   for (const UnitTensor& unit : Of(stage, owner).tensors) {
-    std::memcpy(to, TensorOf(own, stage, unit).const_data_ptr(), BytesOf(unit));
+    const at::Tensor& tensor = TensorOf(own, stage, unit);
+    if (AsInt8(unit)) {
+      border::EncodeInt8Rows(tensor, to);
+    } else {
+      std::memcpy(to, tensor.const_data_ptr(), BytesOf(unit));
+    }
     to += Aligned(BytesOf(unit));
   }
   return payload;
@@ -144,8 +164,14 @@ bool StageUnits::ViewWeights(int stage, int owner, uint64_t version, const wire:
   // Nobody writes to them: a product only reads its weights.
   auto* from = const_cast<uint8_t*>(payload.bytes().data()) + kAlignment;
   for (const UnitTensor& unit : Of(stage, owner).tensors) {
-    TensorOf(tensors, stage, unit) = at::from_blob(
-        from, unit.shape, [keep = payload.owner()](void*) {}, at::TensorOptions(unit.dtype));
+    at::Tensor& tensor = TensorOf(tensors, stage, unit);
+    if (AsInt8(unit)) {
+      tensor = at::empty(unit.shape, at::TensorOptions(unit.dtype));
+      border::DecodeInt8Rows({from, BytesOf(unit)}, tensor);
+    } else {
+      tensor = at::from_blob(
+          from, unit.shape, [keep = payload.owner()](void*) {}, at::TensorOptions(unit.dtype));
+    }
     from += Aligned(BytesOf(unit));
   }
   return true;

@@ -49,7 +49,7 @@ WeightsProvider::WeightsProvider(const model::ModelConfig& config, const ExpertM
     : config_(config),
       modes_(owners.modes()),
       options_(options),
-      units_(config, map, owners, shard.compute_dtype()),
+      units_(config, map, owners, shard.compute_dtype(), options.int8),
       shard_(shard),
       backbone_(backbone),
       session_(session),

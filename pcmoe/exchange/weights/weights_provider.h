@@ -29,6 +29,7 @@ class WeightsProvider final : public model::ExpertProvider, public model::Backbo
   struct Options {
     int64_t min_rows = 0;       ///< Of the federation, below which an expert's gradients are held.
     bool keep_fetched = false;  ///< Keep a pass's weights for backward instead of fetching again.
+    bool int8 = false;          ///< Matrices travel as int8 with a scale per row.
     bool allow_pairwise = false;
     bool recompute = false;  ///< As ExpertLayer's.
   };
