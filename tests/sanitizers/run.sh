@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tests/sanitizers/run.sh: builds the test programs under a sanitizer and runs them: run.sh asan|tsan [-R REGEX]
-# asan: every test but the two named below. tsan: what has threads of its own (transport, session, federation).
+# tests/sanitizers/run.sh: builds the test programs under a sanitizer and runs them: run.sh asan [CTEST OPTIONS] | tsan
+# asan: every test but the one named below. tsan: what has threads of its own (transport, session, federation).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 preset=${1:?asan or tsan}
@@ -23,10 +23,11 @@ case $preset in
     run -E '^link_proxy$' "$@"
     ;;
   tsan)
-    nice ninja -C build/tsan -j"$jobs" transport_test exchange_session_test federation_{hostile_peer,four_equal_one}_test
-    run -R '^(transport|exchange_session|federation_hostile_peer)$' "$@"
+    nice ninja -C build/tsan -j"$jobs" \
+      transport_test exchange_session_test federation_{hostile_peer,four_equal_one,weights}_test
+    run -R '^(transport|exchange_session|federation_hostile_peer|federation_weights)$'
     # Of the recipes one: the others take the same ways between threads, and each takes minutes here.
-    GTEST_FILTER='*/FourEqualOne.*/olmoe_synchronous' run -R '^federation_four_equal_one$' "$@"
+    GTEST_FILTER='*/FourEqualOne.*/olmoe_synchronous' run -R '^federation_four_equal_one$'
     ;;
   *)
     echo "run.sh: $preset is not asan or tsan" >&2
