@@ -63,8 +63,9 @@ class Sim(FederationCase):
         sim = self.start(max_steps, "-n", "4")
         for party in "abcd":
             metrics = self.out / party / "out" / "metrics.jsonl"
-            self.until(f"does {party} train", lambda: metrics.exists() and
+            self.until(f"does {party} train", lambda: sim.poll() is not None or metrics.exists() and
                        metrics.read_text(encoding="utf-8").count('"loss"') > 3)
+            self.assertIsNone(sim.poll(), self.last_line())
         parties = {}
         for pid in (pid for pid, parent in parents().items() if parent == sim.pid):
             command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
