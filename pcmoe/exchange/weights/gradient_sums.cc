@@ -198,6 +198,7 @@ absl::Status GradientSums::WriteShare(uint64_t step, int owner, const Scales& sc
         writers[group].emplace(std::move(writer));
       }
       const auto count = static_cast<size_t>(unit.parts[part]);
+      // NOLINTNEXTLINE(bugprone-unchecked-optional-access): made above
       PCMOE_RETURN_IF_ERROR(writers[group]->Append(values, count, out));
       values += count;
       out += count;
