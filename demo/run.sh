@@ -10,4 +10,4 @@ fi
 .venv/bin/python tools/make_demo_data.py demo/data
 # --replace removes demo/out only if a sim made it.
 exec "$pcmoe" sim -n 4 --config demo/demo.toml --out demo/out --replace \
-  --compare central,alone,alone_fits "$@"
+  --compare central,aggregated,rows,alone,alone_fits "$@"

@@ -6,6 +6,7 @@
 
 #include "pcmoe/base/digest.h"
 #include "pcmoe/base/file.h"
+#include "pcmoe/base/log.h"
 #include "pcmoe/federation/placement.h"
 #include "pcmoe/model/parameters.h"
 
@@ -54,6 +55,11 @@ absl::StatusOr<federation::Manifest> ManifestFrom(train::RunConfig config,
   if (fs::is_directory(folder) && (fs::exists(folder / "model.safetensors") ||
                                    fs::exists(folder / "model.safetensors.index.json"))) {
     PCMOE_ASSIGN_OR_RETURN(manifest.checkpoint_sha256, model::DigestOfCheckpoint(folder));
+  }
+  if (config.exchange == "weights" && config.embedding == "auto" && !manifest.checkpoint_sha256) {
+    base::LogInfo(
+        "the model starts from scratch, so every party trains embedding and head by itself; from a "
+        "common checkpoint the embedding is frozen, which is nearer to one centralised run");
   }
   PCMOE_RETURN_IF_ERROR(train::ResolveBackbone(manifest.checkpoint_sha256.has_value(),
                                                model.tie_word_embeddings, model.hidden_size,
