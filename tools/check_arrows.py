@@ -20,7 +20,7 @@ ALLOWED = {
     "text": set(),
     "data": {"tensor", "text"},
     "model": {"tensor"},
-    "plan": {"model", "tensor"},
+    "plan": {"model", "tensor", "federation", "exchange/shard", "exchange/weights"},
     "optim": {"tensor"},
     "federation": set(),
     "wire": set(),

@@ -25,15 +25,18 @@ double WithoutCopy(const model::ModelConfig& config) {
 
 double BytesPerParameter(const Recipe& recipe) { return recipe.bf16 ? 18 : 16; }
 
+double RopeBytes(const model::ModelConfig& config, const Recipe& recipe) {
+  // Cosines and sines, fp32, head_dim / 2 each.
+  return 4.0 * static_cast<double>(std::max(config.max_position_embeddings, recipe.sequence) *
+                                   config.head_dim);
+}
+
 double StatesBytes(const model::ModelConfig& config, const Recipe& recipe, double expert_share) {
   const model::ParameterCount count = model::CountParameters(config);
   const double parameters =
       static_cast<double>(count.backbone) + expert_share * static_cast<double>(count.experts);
-  const double rope =  // cosines and sines, fp32, head_dim / 2 each
-      4.0 * static_cast<double>(std::max(config.max_position_embeddings, recipe.sequence) *
-                                config.head_dim);
   const double without_copy = recipe.bf16 ? 2 * WithoutCopy(config) : 0;
-  return BytesPerParameter(recipe) * parameters - without_copy + rope;
+  return BytesPerParameter(recipe) * parameters - without_copy + RopeBytes(config, recipe);
 }
 
 Memory PredictMemory(const model::ModelConfig& config, const Recipe& recipe, int64_t parties) {

@@ -21,6 +21,8 @@ struct Recipe {
   /// even, and an untrained one of eight experts gave up to 1.6. Does not matter to a central run.
   double imbalance = 1.25;
   int64_t eval_micro_batches = 8;  ///< Micro-batches evaluated at a time; 0: no evaluation.
+  bool keep_fetched = false;       ///< keep_fetched_weights; for the exchange `weights`.
+  bool int8_on_wire = false;       ///< weights_on_wire = "int8"; for the exchange `weights`.
 
   int64_t tokens() const { return batch * sequence; }  ///< T
   int64_t compute_bytes() const { return bf16 ? 2 : 4; }
@@ -28,21 +30,32 @@ struct Recipe {
 
 /// Bytes that one process needs.
 struct Memory {
-  double states =
-      0;  ///< Weights, gradients, moments, compute copies, rope table; for the whole run.
+  /// Weights, gradients, moments, compute copies, rope table; for the whole run. What result.json
+  /// calls states_bytes has `transient` in it too.
+  double states = 0;
+  /// Exchange `weights`: the most bytes at a time of others' weights, of gradients on their way to
+  /// them, and of sums that come in.
+  double transient = 0;
   double activations = 0;  ///< The most that a step or an evaluation adds at one time.
-  double messages = 0;  ///< Peers' rows that are kept for backward; not tensors of the allocator.
-  /// What the run's result.json will call peak_allocated_bytes.
-  double peak_allocated() const { return states + activations; }
+  /// In queues, not tensors of the allocator: peers' rows that are kept for backward; or weights
+  /// that came ahead of their stage, and shares that wait to leave.
+  double messages = 0;
+  /// What result.json calls peak_allocated_bytes (which lacks the fetched weights of `transient`).
+  double peak_allocated() const { return states + transient + activations; }
 };
 
 /// Bytes on the wire, payload alone, for the exchange `rows`.
 struct Traffic {
   double remote_owners = 0;  ///< Expected distinct other parties with an expert of a token (D_r).
-  double bytes_per_token =
-      0;  ///< All layers, forward and backward, both directions, 4 D_r D b a layer.
-  double bytes_per_step = 0;  ///< Of all tokens of one party: what it sends and gets back.
+  /// All layers, forward and backward, what a token's home sends and gets back: 4 D_r D b a layer.
+  double bytes_per_token = 0;
+  /// Of all tokens of one party. Each of alike parties also answers for others' tokens, so this is
+  /// what it sends, and as much comes in.
+  double bytes_per_step = 0;
 };
+
+/// The table of rotary embeddings, whole at every party.
+double RopeBytes(const model::ModelConfig& config, const Recipe& recipe);
 
 /// States of a process with the whole backbone and `expert_share` (0 to 1) of the routed experts.
 double StatesBytes(const model::ModelConfig& config, const Recipe& recipe, double expert_share);
@@ -51,7 +64,8 @@ double StatesBytes(const model::ModelConfig& config, const Recipe& recipe, doubl
 /// copy.
 double BytesPerParameter(const Recipe& recipe);
 
-/// The busiest one of `parties` alike parties, experts dealt out evenly; 1: a central run.
+/// Exchange `rows`: the busiest one of `parties` alike parties, experts dealt out evenly; 1: a
+/// central run.
 Memory PredictMemory(const model::ModelConfig& config, const Recipe& recipe, int64_t parties);
 
 /// The probability that a token has at least one of its K experts among `owned` of the E, if all
