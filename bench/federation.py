@@ -121,10 +121,11 @@ def federation(model, training, exchange="rows", settings=None, threads=1, first
                 [PCMOE, "train", "--config", home / "party.toml",
                  "--set", f"data.train={data / party / 'train.jsonl'}",
                  "--set", f"run.listen={listen}"], env=_environment(threads), stderr=log))
-        for party, process in zip(PARTIES, processes):
-            if process.wait(timeout=DEADLINE_S) != 0:
-                log = (folder / "fed" / party / "log").read_text().splitlines()
-                raise RuntimeError(f"party {party}: {log[-1] if log else 'no output'}")
+        codes = [process.wait(timeout=DEADLINE_S) for process in processes]
+        if any(codes):
+            logs = [(folder / "fed" / party / "log").read_text().splitlines() for party in PARTIES]
+            raise RuntimeError("; ".join(f"party {party}: {log[-1] if log else 'no output'}"
+                                         for party, log in zip(PARTIES, logs)))
         out = [folder / "fed" / p / "out" for p in PARTIES]
         results = [json.loads((o / "result.json").read_text()) for o in out]
         metrics = [[json.loads(line) for line in (o / "metrics.jsonl").read_text().splitlines()]
@@ -143,6 +144,14 @@ def federation(model, training, exchange="rows", settings=None, threads=1, first
         for one in forwarders:
             one.listener.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def plan(model, *arguments):
+    """The object that `pcmoe plan` prints for four parties."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "config.json"
+        path.write_text(json.dumps(model))
+        return lib.run_json([PCMOE, "plan", path, "-n", len(PARTIES), "--json", *arguments])
 
 
 def tokens_per_s(results):

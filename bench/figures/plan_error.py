@@ -27,7 +27,7 @@ def predicted(model, parties, precision, recompute, batch, sequence, micro_batch
         command = [federation.PCMOE, "plan", path, "-n", parties, "--precision", precision, "--batch",
                    batch, "--seq", sequence, "--micro-batches", micro_batches,
                    "--eval-micro-batches", 0, "--json"] + (["--recompute"] if recompute else [])
-        return lib.run_json(command)["party"]
+        return lib.run_json(command)["rows"]["party"]
 
 
 def measured(model, parties, precision, recompute, batch, sequence, micro_batches):
