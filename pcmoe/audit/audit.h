@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "pcmoe/audit/base_model.h"
 #include "pcmoe/audit/private_tokens.h"
 #include "pcmoe/audit/report.h"
+#include "pcmoe/audit/sums_view.h"
 #include "pcmoe/audit/view.h"
 
 namespace pcmoe::audit {
@@ -21,6 +23,7 @@ struct AuditInput {
   const Truths& truths;                    ///< For scoring and choosing candidates only.
   BaseModel& base;                         ///< The attacker's copy of the public checkpoint.
   std::span<const data::Sequence> shadow;  ///< Public text, packed as the victims pack theirs.
+  std::map<int, UnitLayout> layouts = {};  ///< Of the members' units; for exchange "weights".
   double minutes = 10;                     ///< Sizes of samples and trainings are cut to fit.
   uint64_t seed = 1;
   /// A line for people after every attack.
@@ -30,6 +33,10 @@ struct AuditInput {
 /// All attacks on a run with exchange "rows". FAILED_PRECONDITION when nothing was recorded or no
 /// victim kept its tokens.
 absl::StatusOr<Report> AuditRows(const AuditInput& input);
+
+/// All attacks on a run with exchange "weights": on the first step recorded, where the public base
+/// is an exact copy of everybody's model. Errors as AuditRows.
+absl::StatusOr<Report> AuditWeights(const AuditInput& input);
 
 /// The verdicts that follow from a report's findings, worst first.
 std::vector<Verdict> VerdictsOf(const Report& report);

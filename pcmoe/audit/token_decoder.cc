@@ -65,8 +65,9 @@ TokenDecoder TokenDecoder::Train(const at::Tensor& rows_rd, const at::Tensor& to
   };
   decoder.w1_hd_ = start(hidden, width).mul_(std::sqrt(2.0));
   decoder.b1_h_ = at::zeros({hidden});
-  decoder.w2_vh_ = start(vocab, hidden);
-  decoder.b2_v_ = at::zeros({vocab});
+  // Before the rows say anything, the guess is the unigram's.
+  decoder.w2_vh_ = start(vocab, hidden).mul_(0.1);
+  decoder.b2_v_ = (token_r.bincount({}, vocab).to(at::kFloat) + 0.1).log_();
   Adam adam({decoder.w1_hd_, decoder.b1_h_, decoder.w2_vh_, decoder.b2_v_});
   const int64_t steps_an_epoch = (rows + options.batch - 1) / options.batch;
   const auto steps = static_cast<double>(steps_an_epoch * options.epochs);

@@ -90,11 +90,16 @@ std::vector<Verdict> VerdictsOf(const Report& report) {
          .certainty = Certainty(*control),
          .change = "more public text; report this as a bug if it stays"});
   }
-  for (const Target target :
-       {Target::kTokens, Target::kLabels, Target::kMembership, Target::kProperty}) {
+  // Of sums, what they do give away comes first, whatever its level.
+  const std::vector<Target> order =
+      report.exchange == "weights"
+          ? std::vector{Target::kMembership, Target::kProperty, Target::kTokens, Target::kLabels}
+          : std::vector{Target::kTokens, Target::kLabels, Target::kMembership, Target::kProperty};
+  for (const Target target : order) {
     const Finding* finding = Strongest(report, target);
     if (finding != nullptr) verdicts.push_back(VerdictOn(report, *finding));
   }
+  if (report.exchange == "weights") return verdicts;
   std::stable_sort(verdicts.begin(), verdicts.end(),
                    [](const Verdict& a, const Verdict& b) { return a.level < b.level; });
   return verdicts;

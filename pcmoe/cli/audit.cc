@@ -14,6 +14,7 @@
 #include "pcmoe/base/file.h"
 #include "pcmoe/base/log.h"
 #include "pcmoe/cli/commands.h"
+#include "pcmoe/exchange/weights/stage_units.h"
 #include "pcmoe/federation/manifest.h"
 #include "pcmoe/provision/identity.h"
 #include "pcmoe/train/run_config.h"
@@ -86,6 +87,46 @@ absl::StatusOr<std::vector<data::Sequence>> ReadShadow(const Flags& flags, const
                               .last = data::LastSequence::kDrop});
 }
 
+// How the units of the coalition's members are laid out in their messages.
+absl::StatusOr<std::map<int, audit::UnitLayout>> LayoutsOf(RunFolder run,
+                                                           const model::ModelConfig& model) {
+  PCMOE_RETURN_IF_ERROR(train::ResolveBackbone(run.manifest.checkpoint_sha256.has_value(),
+                                               model.tie_word_embeddings, model.hidden_size,
+                                               run.config));
+  const auto sparse =
+      static_cast<size_t>(std::count(model.sparse_layers.begin(), model.sparse_layers.end(), true));
+  PCMOE_ASSIGN_OR_RETURN(
+      const federation::Placement placement,
+      federation::Placement::Create(run.manifest.owners, sparse,
+                                    static_cast<size_t>(model.num_experts), run.names.size()));
+  const exchange::ExpertMap map(model, placement);
+  const auto mode = [](const std::string& name) {
+    return name == "aggregated" ? exchange::PartMode::kAggregated
+           : name == "frozen"   ? exchange::PartMode::kFrozen
+                                : exchange::PartMode::kPrivate;
+  };
+  const exchange::BackboneOwners owners(model, map,
+                                        {.blocks = mode(run.config.backbone),
+                                         .embedding = mode(run.config.embedding),
+                                         .head = mode(run.config.head)});
+  const exchange::StageUnits units(model, map, owners, at::kFloat, /*int8=*/false);
+  std::map<int, audit::UnitLayout> layouts;
+  for (const int party : run.coalition) {
+    audit::UnitLayout& layout = layouts[party];
+    for (int stage = 0; stage < units.stages(); ++stage) {
+      auto& tensors = layout.emplace_back();
+      for (const exchange::UnitTensor& unit : units.Of(stage, party).tensors) {
+        tensors.push_back({.expert = unit.expert,
+                           .entry = unit.entry,
+                           .shape = unit.shape,
+                           .first_group = unit.first_group,
+                           .parts = unit.parts});
+      }
+    }
+  }
+  return layouts;
+}
+
 absl::StatusOr<audit::Truths> ReadTruths(const Flags& flags, const RunFolder& run) {
   audit::Truths truths;
   for (size_t p = 0; p < run.names.size(); ++p) {
@@ -154,14 +195,21 @@ absl::Status Run(const Flags& flags) {
   for (size_t i = 0; i < recordings.size(); ++i) {
     members.push_back({.party = run.coalition[i], .recording = &recordings[i]});
   }
+  const bool weights = run.manifest.exchange == federation::Exchange::kWeights;
+  std::map<int, audit::UnitLayout> layouts;
+  if (weights) {
+    PCMOE_ASSIGN_OR_RETURN(layouts, LayoutsOf(run, (*base)->config()));
+  }
   const audit::AuditInput input{.names = run.names,
                                 .coalition = members,
                                 .truths = truths,
                                 .base = **base,
                                 .shadow = shadow,
+                                .layouts = layouts,
                                 .minutes = flags.minutes,
                                 .progress = [](const std::string& line) { base::LogInfo(line); }};
-  PCMOE_ASSIGN_OR_RETURN(const audit::Report report, audit::AuditRows(input));
+  PCMOE_ASSIGN_OR_RETURN(const audit::Report report,
+                         weights ? audit::AuditWeights(input) : audit::AuditRows(input));
   if (!flags.html.empty()) {
     PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(flags.html, audit::ToHtml(report)));
   }
