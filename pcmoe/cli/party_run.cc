@@ -258,6 +258,7 @@ absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const provision::Ide
   const exchange::WeightsProvider::Options options{
       .min_rows = inputs.config.min_rows,
       .keep_fetched = inputs.config.keep_fetched_weights,
+      .int8 = inputs.config.weights_on_wire == "int8",
       .allow_pairwise = inputs.config.allow_pairwise,
       .recompute = inputs.config.gradient_checkpointing};
   PCMOE_ASSIGN_OR_RETURN(result.experts, exchange::WeightsProvider::Create(
