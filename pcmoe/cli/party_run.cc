@@ -247,6 +247,10 @@ absl::StatusOr<Exchange> OpenExchange(const Inputs& inputs, const provision::Ide
   const federation::Manifest& manifest = identity.manifest;
   const base::KeyedStream::Key& secret = identity.shuffle_key;
   Exchange result;
+  if (manifest.parties.size() == 1) {  // nobody to exchange anything with
+    result.experts = std::make_unique<model::LocalExperts>(model.shard());
+    return result;
+  }
   if (manifest.exchange == federation::Exchange::kRows) {
     result.owned = std::make_unique<exchange::OwnedExperts>(
         inputs.model, map, model.shard(), session, static_cast<int64_t>(manifest.limits.max_rows));
