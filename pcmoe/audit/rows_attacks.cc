@@ -159,7 +159,7 @@ at::Tensor DecodeRouting(const View& view, std::span<const Cluster> clusters, co
   }
   const TokenDecoder decoder =
       TokenDecoder::Train(at::cat(learn, 1), shadow.plain.tokens_t, vocab,
-                          {.hidden = 512, .epochs = 6, .learning_rate = 4e-3});
+                          {.hidden = 512, .epochs = 15, .batch = 512, .learning_rate = 4e-3});
   return decoder.Best(at::cat(seen, 1));
 }
 

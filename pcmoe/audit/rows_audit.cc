@@ -216,7 +216,7 @@ void RowsAudit::AttackTokens() {
 
   clusters_ = Linker(shadow_.plain).Link(view_);
   token_of_cluster_ = PrivateTokens::TokensOfClusters(clusters_, token_of_row_);
-  const DecodedRows decoded = DecodeRows(view_, clusters_, shadow_, vocab_, {});
+  const DecodedRows decoded = DecodeRows(view_, clusters_, shadow_, vocab_, {.epochs = 6});
   auto baselines = token_baselines_;
   baselines.emplace_back("permuted rows", control);
   by_layer.clear();

@@ -18,7 +18,7 @@ namespace pcmoe::audit {
 namespace {
 
 constexpr int64_t kShadowTokens = 60000;
-constexpr size_t kFilterDocuments = 72;
+constexpr size_t kFilterDocuments = 144;
 constexpr size_t kCandidates = 96;  // of each side, a step
 constexpr double kMinutes = 3;      // that those sizes take on two cores, about
 
