@@ -15,9 +15,16 @@ namespace {
 // A place among the masks that no stage has.
 constexpr uint16_t kCountsPlace = 0xFFFF;
 
-// A block without sharing: the structures differ in whose tensors they hold.
-void CopyBlock(const model::BlockUse& use, bool gradients, model::BlockWeights& to) {
-  to = gradients ? *use.gradients : *use.weights;
+// A shard's matrices, one entry an owned expert, at their places among all experts.
+void PlaceExperts(const OwnedUnits& own, const model::ExpertMatrices& owned,
+                  model::ExpertMatrices& all) {
+  size_t index = 0;
+  for (const UnitTensor& unit : own.tensors) {
+    if (unit.expert < 0 || unit.entry != 0) continue;
+    all.gate_up_fd[static_cast<size_t>(unit.expert)] = owned.gate_up_fd[index];
+    all.down_df[static_cast<size_t>(unit.expert)] = owned.down_df[index];
+    ++index;
+  }
 }
 
 }  // namespace
@@ -82,15 +89,8 @@ StageTensors WeightsProvider::OwnWeights(int stage) {
     if (!Tied()) tensors.head_vd = head.head_vd;
     return tensors;
   }
-  if (own.backbone_elements > 0) CopyBlock(backbone_.HomeBlock(stage), false, tensors.block);
-  const model::ExpertMatrices& experts = shard_.compute(stage);
-  size_t index = 0;
-  for (const UnitTensor& unit : own.tensors) {
-    if (unit.expert < 0) continue;
-    const auto& list = unit.entry == 0 ? experts.gate_up_fd : experts.down_df;
-    units_.TensorOf(tensors, stage, unit) = list[index / 2];
-    ++index;
-  }
+  if (own.backbone_elements > 0) tensors.block = *backbone_.HomeBlock(stage).weights;
+  PlaceExperts(own, shard_.compute(stage), tensors.experts);
   return tensors;
 }
 
@@ -108,17 +108,10 @@ StageTensors WeightsProvider::OwnGradients(int stage) {
     if (!Tied()) tensors.head_vd = head.dhead_vd;
     return tensors;
   }
-  if (own.backbone_elements > 0) CopyBlock(backbone_.HomeBlock(stage), true, tensors.block);
+  if (own.backbone_elements > 0) tensors.block = *backbone_.HomeBlock(stage).gradients;
   if (own.expert_elements == 0) return tensors;
-  model::ExpertMatrices& experts = shard_.gradient_matrices(stage);
   shard_.MarkSummed(stage);
-  size_t index = 0;
-  for (const UnitTensor& unit : own.tensors) {
-    if (unit.expert < 0) continue;
-    auto& list = unit.entry == 0 ? experts.gate_up_fd : experts.down_df;
-    units_.TensorOf(tensors, stage, unit) = list[index / 2];
-    ++index;
-  }
+  PlaceExperts(own, shard_.gradient_matrices(stage), tensors.experts);
   return tensors;
 }
 
