@@ -20,13 +20,31 @@ double RowsWaits(const model::ModelConfig& config) {
   return 2 + 4 * static_cast<double>(sparse);
 }
 
+// The experts' part of the work, by parameters that a token is multiplied with.
+double ExpertShareOfWork(const model::ModelConfig& config) {
+  const model::ParameterCount count = model::CountParameters(config);
+  const int64_t looked_up = config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
+  return static_cast<double>(count.active - count.backbone) /
+         static_cast<double>(count.active - looked_up);
+}
+
+// Seconds of `rows` for one more token: the backbone's work, and of the experts' work and the
+// transfer what takes longer.
+double RowsSecondsOfToken(const model::ModelConfig& config, const Recipe& recipe, int64_t parties,
+                          const Link& link) {
+  const double share = ExpertShareOfWork(config);
+  const double work = ComputeSeconds(link, 1);
+  const double transfer =
+      TransferSeconds(link, PredictTraffic(config, recipe, parties).bytes_per_token);
+  return (1 - share) * work + std::max(share * work, transfer);
+}
+
 }  // namespace
 
 double RowsSeconds(const model::ModelConfig& config, const Recipe& recipe, int64_t parties,
                    const Link& link, double tokens) {
   if (parties == 1) return ComputeSeconds(link, tokens);
-  const double bytes = tokens * PredictTraffic(config, recipe, parties).bytes_per_token;
-  return ComputeSeconds(link, tokens) + TransferSeconds(link, bytes) +
+  return tokens * RowsSecondsOfToken(config, recipe, parties, link) +
          RowsWaits(config) * link.round_trip / 2;
 }
 
@@ -45,15 +63,17 @@ double BreakEvenTokens(const model::ModelConfig& config, const Recipe& recipe, i
 
 double BreakEvenTokens(const model::ModelConfig& config, const Recipe& recipe, int64_t parties,
                        const WeightsPlan& plan, const Link& link) {
-  const double a_token =
-      TransferSeconds(link, PredictTraffic(config, recipe, parties).bytes_per_token);
-  if (!(a_token > 0)) return std::numeric_limits<double>::infinity();
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  if (parties == 1) return kNever;
+  const double a_token = RowsSecondsOfToken(config, recipe, parties, link);
   const double fixed = (kWeightsWaits - RowsWaits(config)) * link.round_trip / 2;
   const double transfer = TransferSeconds(link, plan.BusiestStep());
-  // The time that `rows` takes more grows with the tokens throughout, so there is one place.
-  const double hidden = std::max(0.0, (transfer + fixed) / (a_token + ComputeSeconds(link, 1)));
+  // What `rows` takes more never falls with the tokens. First, where the transfer of `weights` is
+  // what takes long; then, where its work is.
+  const double hidden = std::max(0.0, (transfer + fixed) / a_token);
   if (ComputeSeconds(link, hidden) <= transfer) return hidden;
-  return std::max(0.0, fixed / a_token);
+  const double more = a_token - ComputeSeconds(link, 1);
+  return more > 0 ? fixed / more : kNever;
 }
 
 }  // namespace pcmoe::plan

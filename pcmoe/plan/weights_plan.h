@@ -80,9 +80,10 @@ struct Link {
 };
 
 /// Seconds of a step of `tokens` a party over `link`, when the busiest party's link is the narrow
-/// place. `rows` with one micro-batch: computing and transfer take turns, and each layer asks and
-/// is answered twice. `weights`: computing hides behind the transfer, or the transfer behind
-/// computing, and a step waits kWeightsWaits one-way delays, whatever its layers.
+/// place. `rows` with one micro-batch: the backbone computes, then experts compute while rows
+/// travel, and each layer asks and is answered twice. `weights`: computing hides behind the
+/// transfer, or the transfer behind computing, and a step waits kWeightsWaits one-way delays,
+/// whatever its layers, as long as a layer takes longer to send than a delay.
 double RowsSeconds(const model::ModelConfig& config, const Recipe& recipe, int64_t parties,
                    const Link& link, double tokens);
 double WeightsSeconds(const WeightsPlan& plan, const Link& link, double tokens);

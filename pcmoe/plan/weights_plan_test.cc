@@ -35,11 +35,11 @@ model::ModelConfig Olmoe() {
 // At three parties each owns one expert of 384 numbers a layer. A block has 4 x 16 x 16 + 4 x 16 +
 // 3 x 16 = 1136 numbers; those of layers 0 and 1 go to parties 0 and 1, head (528) and embedding
 // (512) to party 2. All tensors are multiples of 64 bytes in fp32, so a message has 64 bytes more.
-model::ModelConfig Small(const std::string& more = "") {
+model::ModelConfig Small(const std::string& more = "", int layers = 2) {
   return Config(R"({"model_type": "olmoe", "vocab_size": 32, "hidden_size": 16,
-    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "num_experts": 3,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "num_experts": 3,
     "num_experts_per_tok": 1, "intermediate_size": 8, "max_position_embeddings": 512)" +
-                more + "}");
+                more + R"(, "num_hidden_layers": )" + std::to_string(layers) + "}");
 }
 constexpr double kRope = 4.0 * 512 * 8;
 constexpr double kExpert = 384;
@@ -140,8 +140,7 @@ TEST(WeightsPlanTest, BothExchangesTakeAsLongAtTheBreakEven) {
   const model::ModelConfig config = Olmoe();
   const Recipe recipe{.bf16 = true};
   const WeightsPlan plan = Plan(config, recipe, kPrivate, 4);
-  for (const Link& link :
-       {Link{200, 0.05, 0}, Link{200, 0.05, 500}, Link{10000, 0, 100}, Link{10000, 0.001, 1e5}}) {
+  for (const Link& link : {Link{200, 0.05, 0}, Link{200, 0.05, 500}, Link{10000, 0.001, 1e5}}) {
     const double tokens = BreakEvenTokens(config, recipe, 4, plan, link);
     ASSERT_GT(tokens, 0);
     EXPECT_NEAR(RowsSeconds(config, recipe, 4, link, tokens) / WeightsSeconds(plan, link, tokens),
@@ -156,6 +155,20 @@ TEST(WeightsPlanTest, BothExchangesTakeAsLongAtTheBreakEven) {
               BreakEvenTokens(config, recipe, 4, plan), 1e-6);
   // 38.7 GB at 200 Mbit/s, and seven delays of 25 ms.
   EXPECT_NEAR(WeightsSeconds(plan, {200, 0.05, 0}, 1), 38.65e9 * 8 / 200e6 + 0.175, 1);
+  // What a token is multiplied with: 8 experts of 16 layers, 16 blocks and the head. Where experts
+  // take longer than the transfer, computing is all.
+  const double experts = 16.0 * 8 * 3 * 2048 * 1024;
+  const double block = 4.0 * 2048 * 2048 + 4 * 2048 + 64 * 2048;
+  const double all = experts + 16 * block + 2048 + 50304.0 * 2048;
+  const double transfer = PredictTraffic(config, recipe, 4).bytes_per_token * 8 / 200e6;
+  EXPECT_NEAR(RowsSeconds(config, recipe, 4, {200, 0, 1}, 1), 1, 1e-9);
+  EXPECT_NEAR(RowsSeconds(config, recipe, 4, {200, 0, 100}, 1000),
+              10 * (1 - experts / all) + 1000 * transfer, 1e-6);
+  // One layer of rows waits for fewer delays, and computing is all that is left.
+  const model::ModelConfig shallow = Small("", 1);
+  const WeightsPlan one = Plan(shallow, {}, kPrivate, 3);
+  EXPECT_EQ(BreakEvenTokens(shallow, {}, 3, one, {1e6, 0.01, 1}),
+            std::numeric_limits<double>::infinity());
   const WeightsPlan alone = Plan(config, recipe, kPrivate, 1);
   EXPECT_EQ(BreakEvenTokens(config, recipe, 1, alone), std::numeric_limits<double>::infinity());
   EXPECT_EQ(WeightsSeconds(alone, {200, 0.05, 500}, 1000), 2);
