@@ -60,8 +60,9 @@ Verdict VerdictOn(const Report& report, const Finding& finding) {
                            : "no attack of this audit told members from others";
       break;
     default:
-      verdict.what = found ? absl::StrCat("about the data: ", finding.title)
-                           : absl::StrCat("nothing found: ", finding.title);
+      verdict.what = found
+                         ? absl::StrCat("about the data: ", finding.title)
+                         : "no attack of this audit told more about the data than public text does";
   }
   if (!found) {
     verdict.change = "nothing because of this; a stronger attack may exist";
