@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -87,9 +88,12 @@ struct LedgerSummary {
   uint64_t half_record_bytes = 0;  ///< Unfinished bytes at the end, after a crash.
 };
 
-/// Checks every record of the ledger at `path`. DATA_LOSS naming the first line that is not what
-/// was written.
-absl::StatusOr<LedgerSummary> VerifyLedger(const std::filesystem::path& path);
+/// Checks every record of the ledger at `path`, and gives each to `visit` (if any) when it was
+/// found good. DATA_LOSS naming the number of the first record that is not what was written there:
+/// changed, dropped, put in or moved.
+absl::StatusOr<LedgerSummary> VerifyLedger(
+    const std::filesystem::path& path,
+    const std::function<void(const LedgerRecord&)>& visit = nullptr);
 
 /// A record's line up to its hash, and the hash of a line after the record hashed `previous`.
 /// Shared by writer and verifier; the format is in docs/protocol.md.

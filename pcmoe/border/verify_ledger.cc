@@ -99,13 +99,17 @@ absl::StatusOr<LedgerRecord> ReadRecord(std::string_view line, bool check_hash,
   const auto hash = base::Sha256FromHex(tail.substr(kHashField.size(), kHexBytes));
   if (!hash.ok()) return absl::DataLossError("has no hash");
   if (check_hash && *hash != ChainHash(previous, text)) {
-    return absl::DataLossError("does not fit the record before it: one of them was changed");
+    return absl::DataLossError(
+        "does not fit the one before it: one of the two was changed, or a record was dropped or "
+        "moved "
+        "here");
   }
   previous = *hash;
   return record;
 }
 
-absl::StatusOr<LedgerSummary> VerifyLedger(const std::filesystem::path& path) {
+absl::StatusOr<LedgerSummary> VerifyLedger(const std::filesystem::path& path,
+                                           const std::function<void(const LedgerRecord&)>& visit) {
   PCMOE_ASSIGN_OR_RETURN(const base::MappedFile file, base::MappedFile::Open(path));
   std::string_view rest(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   LedgerSummary summary;
@@ -120,7 +124,7 @@ absl::StatusOr<LedgerSummary> VerifyLedger(const std::filesystem::path& path) {
       record = absl::DataLossError("has the wrong number");
     }
     if (!record.ok()) {
-      return absl::DataLossError(absl::StrCat(path.string(), ": line ", summary.records + 1, " ",
+      return absl::DataLossError(absl::StrCat(path.string(), ": record ", summary.records + 1, " ",
                                               record.status().message()));
     }
     rest.remove_prefix(end + 1);
@@ -131,6 +135,7 @@ absl::StatusOr<LedgerSummary> VerifyLedger(const std::filesystem::path& path) {
     LedgerSummary::Sum& sum = summary.sums[{record->to, record->kind}];
     sum.bytes += record->bytes;
     ++sum.messages;
+    if (visit) visit(*record);
   }
   return summary;
 }

@@ -7,9 +7,9 @@
 #include <atomic>
 #include <csignal>
 
-#include "absl/strings/str_split.h"
 #include "pcmoe/base/log.h"
 #include "pcmoe/base/random.h"
+#include "pcmoe/cli/party_policy.h"
 #include "pcmoe/cli/party_recording.h"
 #include "pcmoe/exchange/rows/rows_provider.h"
 #include "pcmoe/exchange/weights/weights_provider.h"
@@ -164,28 +164,6 @@ absl::StatusOr<std::unique_ptr<transport::Channel>> OpenChannel(
   return transport::CreateGrpcChannel(options);
 }
 
-absl::StatusOr<border::Policy> PolicyOf(const Inputs& inputs) {
-  border::Policy policy{.allow_readable_rows = inputs.config.allow_readable_rows};
-  const std::vector<std::string> names = inputs.names();
-  for (const std::string& entry : inputs.config.forbid) {
-    const std::pair<std::string, std::string> parts =
-        absl::StrSplit(entry, absl::MaxSplits(':', 1));
-    const auto kind = wire::KindFromName(parts.second);
-    bool found = false;
-    for (int p = 0; kind && p < inputs.parties(); ++p) {
-      if (parts.first != "*" && parts.first != names[static_cast<size_t>(p)]) continue;
-      policy.forbidden.emplace(p, *kind);
-      found = true;
-    }
-    if (!found) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("[border] forbid: \"", entry,
-                       "\" is not \"PARTY:KIND\" or \"*:KIND\" of this federation"));
-    }
-  }
-  return policy;
-}
-
 absl::Status RunAlone(Inputs& inputs) {
   const train::RunConfig& config = inputs.config;
   const uint64_t baseline = tensor::AllocatedBytes();
@@ -304,7 +282,7 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
   PCMOE_ASSIGN_OR_RETURN(
       auto ledger,
       border::Ledger::Open(fs::path(config.output_dir) / "ledger.jsonl", inputs.names()));
-  PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(inputs));
+  PCMOE_ASSIGN_OR_RETURN(border::Policy policy, PolicyOf(config, inputs.names()));
   border::EgressGate gate(std::move(policy), std::move(ledger));
   PCMOE_ASSIGN_OR_RETURN(PartyRecording recording, PartyRecording::Create(config, identity.name));
   PCMOE_ASSIGN_OR_RETURN(std::unique_ptr<transport::Channel> bare, OpenChannel(inputs, identity));

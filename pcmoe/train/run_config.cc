@@ -71,6 +71,7 @@ const std::vector<Field>& Fields() {
       {"federation", "weights_on_wire", &C::weights_on_wire, true},
       {"border", "allow_readable_rows", &C::allow_readable_rows},
       {"border", "allow_pairwise", &C::allow_pairwise},
+      {"border", "policy", &C::policy},
       {"border", "forbid", &C::forbid},
       {"border", "record_received", &C::record_received},
       {"border", "record_truth", &C::record_truth},
@@ -387,7 +388,8 @@ absl::StatusOr<RunConfig> LoadRunConfig(const std::filesystem::path& path,
     if (!file.empty()) file = (folder / file).lexically_normal().string();
   };
   if (config.identity != "none") resolve(config.identity);
-  for (std::string* file : {&config.model_name_or_path, &config.tokenizer, &config.output_dir}) {
+  for (std::string* file :
+       {&config.model_name_or_path, &config.tokenizer, &config.output_dir, &config.policy}) {
     resolve(*file);
   }
   if (config.placement != "round_robin") resolve(config.placement);

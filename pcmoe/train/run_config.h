@@ -61,6 +61,7 @@ struct RunConfig {
   // [border]
   bool allow_readable_rows = false;
   bool allow_pairwise = false;      ///< Exchange "weights" between two parties alone.
+  std::string policy;               ///< A TOML file: which kinds may go to whom (party_policy.h).
   std::vector<std::string> forbid;  ///< "receiver:kind" or "*:kind" that may never leave.
   /// A party's own name: keep all that it receives, or its own tokens, in output_dir, for
   /// `pcmoe audit`. Another name is refused. For a sim: names separated by commas.

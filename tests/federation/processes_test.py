@@ -137,7 +137,7 @@ class Reproducible(ProcessCase):
 
     def ledger_sums(self, federation, party):
         ledger = federation.out(party) / "ledger.jsonl"
-        out = subprocess.run([self.binary, "ledger", ledger, "--json"], check=True,
+        out = subprocess.run([self.binary, "ledger", "show", ledger, "--json"], check=True,
                              capture_output=True, timeout=60)
         return json.loads(out.stdout)["sums"]
 
@@ -222,7 +222,7 @@ class Killed(ProcessCase):
             self.assert_same(federation.all_checkpoints(), self.reference(max_steps=self.STEPS, exchange=exchange))
             self.assert_one_history(federation, self.STEPS)
             for party in PARTIES:
-                subprocess.run([self.binary, "ledger", federation.out(party) / "ledger.jsonl"],
+                subprocess.run([self.binary, "ledger", "verify", federation.out(party) / "ledger.jsonl"],
                                check=True, capture_output=True, timeout=60)
         return killed
 
