@@ -12,10 +12,10 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kAlreadyExists:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kPermissionDenied:  // by the party's own policy
       return ExitCode::kBadInput;
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kUnauthenticated:
-    case absl::StatusCode::kPermissionDenied:
       return ExitCode::kConnection;
     case absl::StatusCode::kDeadlineExceeded:
       return ExitCode::kTimeout;

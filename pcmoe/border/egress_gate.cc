@@ -34,7 +34,7 @@ absl::Status EgressGate::CheckPolicy(wire::PartyIndex to, wire::MessageKind kind
   if (policy_.forbidden.contains({to, kind})) {
     return absl::PermissionDeniedError(absl::StrCat(
         "the border keeps ", std::string(NameOf(kind)), " from ", receiver(),
-        ": this party's config forbids it; take it out of forbid under [border] to let it leave"));
+        ": this party's policy forbids it ([border] forbid and policy)"));
   }
   return absl::OkStatus();
 }
