@@ -21,7 +21,7 @@ enum class ExitCode : int {
 };
 
 /// The exit code of `status`. By code: InvalidArgument, NotFound, AlreadyExists,
-/// FailedPrecondition, OutOfRange -> 4; Unavailable, Unauthenticated, PermissionDenied -> 2;
+/// FailedPrecondition, OutOfRange, PermissionDenied -> 4; Unavailable, Unauthenticated -> 2;
 /// DeadlineExceeded -> 3; Internal, Unknown, Unimplemented -> 5; the rest -> 1.
 ExitCode ExitCodeOf(const absl::Status& status);
 
