@@ -43,7 +43,7 @@ def main():
     speed = 8 * SEQUENCE / step_s("rows", 8, None)
     break_even = plan(8, speed)["weights_private"]["link_break_even_tokens"]
     middle = max(2, round(break_even / SEQUENCE))
-    batches = [max(1, middle // 2), middle, 2 * middle]
+    batches = [max(1, middle // 2), middle, 3 * middle // 2]
     sides = {}
     for exchange in SETTINGS:
         for batch in batches:
