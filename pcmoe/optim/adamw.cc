@@ -5,6 +5,9 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
+#include <limits>
+
 namespace pcmoe::optim {
 
 AdamW::AdamW(std::vector<Trainable> trainables, AdamWOptions options)
@@ -42,7 +45,10 @@ void AdamW::Step(double learning_rate, double gradient_scale) {
   set_step(step_ + 1);
   // The kernel divides by it; a scale of exactly one is left out, so that no rounding happens.
   std::optional<at::Tensor> scale;
-  if (gradient_scale != 1.0) scale = at::full({}, 1.0 / gradient_scale, at::kFloat);
+  if (gradient_scale != 1.0) {
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    scale = at::full({}, std::min(1.0 / gradient_scale, kLargest), at::kFloat);
+  }
   StepGroup(true, learning_rate, scale);
   StepGroup(false, learning_rate, scale);
 }

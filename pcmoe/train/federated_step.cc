@@ -27,6 +27,9 @@ struct Vote {
 };
 
 constexpr int64_t kMaxMicroBatches = 65535;
+// A norm of 1e18: elements whose squares no longer fit fp32 moments, and far from any norm that a
+// run comes back from. Beyond it a vote counts as not finite.
+constexpr double kMaxSumOfSquares = 1e36;
 
 template <typename Body>
 wire::Buffer Encode(const Body& body) {
@@ -86,7 +89,7 @@ absl::StatusOr<double> VoteAll(Session& session, double sum_of_squares) {
   double total = 0;
   for (int party = 0; party < session.parties(); ++party) {
     const double part = votes[static_cast<size_t>(party)].sum_of_squares;
-    if (!std::isfinite(part) || part < 0) {
+    if (!(part >= 0 && part <= kMaxSumOfSquares)) {  // NaN is neither
       return session.FailureStatus({party, AbortReason::kNotFinite});
     }
     total += part;

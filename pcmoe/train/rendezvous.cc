@@ -46,7 +46,10 @@ std::optional<std::set<int64_t>> Decode(const wire::Buffer& buffer) {
 class Table {
  public:
   Table(exchange::Session& session, std::set<int64_t> own)
-      : session_(session), own_(std::move(own)), said_(static_cast<size_t>(session.parties())) {}
+      : session_(session),
+        own_(std::move(own)),
+        said_(static_cast<size_t>(session.parties())),
+        refused_(said_.size()) {}
 
   void Start(uint32_t attempt) {
     attempt_ = attempt;
@@ -96,23 +99,30 @@ class Table {
     }
     return {best, attempt_};
   }
+  // Keeps who is not who the manifest says, or does not accept this party: no wait heals that, and
+  // once that party has given up, "connection refused" would be all that is left of the reason.
+  void NoteRefusals() {
+    for (int peer = 0; peer < session_.parties(); ++peer) {
+      if (peer == session_.self()) continue;
+      absl::Status status = session_.PeerStatus(peer);
+      absl::Status& refused = refused_[static_cast<size_t>(peer)];
+      if (status.ok() || absl::IsUnauthenticated(status)) refused = std::move(status);
+    }
+  }
+  bool IsRefused() const {
+    return std::any_of(refused_.begin(), refused_.end(),
+                       [](const absl::Status& refused) { return !refused.ok(); });
+  }
   std::string Missing() const {
     std::string missing;
     for (int peer = 0; peer < session_.parties(); ++peer) {
       if (peer == session_.self() || said_[static_cast<size_t>(peer)]) continue;
-      const absl::Status status = session_.PeerStatus(peer);
+      absl::Status status = refused_[static_cast<size_t>(peer)];
+      if (status.ok()) status = session_.PeerStatus(peer);
       absl::StrAppend(&missing, missing.empty() ? "" : ", ", session_.NameOf(peer), " (",
                       status.ok() ? "connected" : status.message(), ")");
     }
     return missing;
-  }
-  // Somebody is not who the manifest says, or does not accept this party: no wait heals that.
-  bool IsRefused() const {
-    for (int peer = 0; peer < session_.parties(); ++peer) {
-      if (peer == session_.self() || said_[static_cast<size_t>(peer)]) continue;
-      if (absl::IsUnauthenticated(session_.PeerStatus(peer))) return true;
-    }
-    return false;
   }
 
  private:
@@ -120,6 +130,7 @@ class Table {
   const std::set<int64_t> own_;
   uint32_t attempt_ = 0;
   std::vector<std::optional<std::set<int64_t>>> said_;
+  std::vector<absl::Status> refused_;
 };
 
 }  // namespace
@@ -136,6 +147,7 @@ absl::StatusOr<Meeting> Meet(exchange::Session& session, const Standing& standin
   absl::Time next_line = begin + absl::Seconds(2);
   while (true) {
     table.Listen();
+    table.NoteRefusals();
     if (table.Complete()) return table.Result();
     if (interrupted && interrupted()) return absl::CancelledError("interrupted by a signal");
     const absl::Time now = absl::Now();

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <limits>
 
+#include "misdeeds.h"
 #include "party_threads.h"
-#include "tampering_channel.h"
 
 namespace pcmoe::testing_federation {
 namespace {
@@ -20,32 +20,12 @@ using wire::MessageKind;
 
 constexpr int kParties = 3;
 constexpr int kBad = 1;  // party b
-constexpr uint64_t kMisdeedStep = 2;
-// An honest party must be heard within it, however slowly a sanitizer lets it compute.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr absl::Duration kShortTimeout = absl::Seconds(10);
-#else
-constexpr absl::Duration kShortTimeout = absl::Seconds(1);
-#endif
 
 Recipe TheRecipe(int steps) {
   Recipe recipe = SmallRecipe("olmoe");
   recipe.parties = kParties;
   recipe.steps = steps;
   return recipe;
-}
-
-wire::Buffer Copy(const wire::Buffer& buffer, size_t size) {
-  wire::Buffer copy = wire::Buffer::Allocate(size);
-  std::memcpy(copy.writable().data(), buffer.bytes().data(), std::min(size, buffer.size()));
-  return copy;
-}
-
-template <typename Value>
-wire::Buffer With(const wire::Buffer& buffer, size_t at, Value value) {
-  wire::Buffer copy = Copy(buffer, buffer.size());
-  std::memcpy(copy.writable().data() + at, &value, sizeof(value));
-  return copy;
 }
 
 std::vector<Outcome> RunWithBad(const Recipe& recipe, const Tamper& tamper) {
@@ -61,35 +41,6 @@ const std::vector<Outcome>& Undisturbed(int steps) {
     runs[steps] = RunParties(TheRecipe(steps), LoopbackChannels(kParties));
   }
   return runs[steps];
-}
-
-struct Misdeed {
-  std::string name;
-  MessageKind kind;  // of the message that is replaced, in step kMisdeedStep
-  std::function<std::vector<Draft>(const Draft&)> replace;
-  AbortReason reason;
-  int culprit = kBad;
-  std::string words = "";  // in the sentence
-};
-
-Misdeed Payload(std::string name, MessageKind kind,
-                std::function<wire::Buffer(const wire::Buffer&)> change,
-                AbortReason reason = AbortReason::kBadMessage) {
-  return {std::move(name), kind,
-          [change](const Draft& draft) -> std::vector<Draft> {
-            return {{draft.first, change(draft.second)}};
-          },
-          reason};
-}
-
-template <typename Value>
-auto LastIs(Value value) {
-  return [value](const wire::Buffer& b) { return With(b, b.size() - sizeof(Value), value); };
-}
-auto Longer(int64_t by) {
-  return [by](const wire::Buffer& b) {
-    return Copy(b, static_cast<size_t>(static_cast<int64_t>(b.size()) + by));
-  };
 }
 
 std::vector<Misdeed> RowMisdeeds() {
@@ -136,6 +87,8 @@ std::vector<Misdeed> StepMisdeeds() {
       Payload("vote_nan", MessageKind::kVote, LastIs(std::nan("")), AbortReason::kNotFinite));
   all.push_back(
       Payload("vote_infinite", MessageKind::kVote, LastIs(infinity), AbortReason::kNotFinite));
+  all.push_back(
+      Payload("vote_over_all", MessageKind::kVote, LastIs(1e300), AbortReason::kNotFinite));
   all.push_back(
       Payload("vote_negative", MessageKind::kVote, LastIs(-1.0), AbortReason::kNotFinite));
   all.push_back(Payload("short_vote", MessageKind::kVote, Longer(-1)));
@@ -186,8 +139,7 @@ std::vector<Misdeed> StepMisdeeds() {
   for (const auto kind :
        {MessageKind::kBegin, MessageKind::kExpertRows, MessageKind::kExpertOutputs,
         MessageKind::kInputGradients, MessageKind::kVote}) {
-    all.push_back({"silence_instead_of_" + std::string(NameOf(kind)), kind,
-                   [](const Draft&) { return std::vector<Draft>(); }, AbortReason::kTimeout});
+    all.push_back(Silence(kind));
   }
   return all;
 }
@@ -198,17 +150,8 @@ TEST_P(HostilePeer, ChangesNoWeightAndIsNamed) {
   const Misdeed& misdeed = GetParam();
   Recipe recipe = TheRecipe(5);
   recipe.peer_timeout = misdeed.reason == AbortReason::kTimeout ? kShortTimeout : absl::Seconds(30);
-  bool silent = false;
-  const auto outcomes = RunWithBad(recipe, [&](wire::PartyIndex to, const Draft& draft) {
-    // Silence is towards all and lasts; a wrong message goes to a alone.
-    const bool here = draft.first.step == kMisdeedStep && draft.first.kind == misdeed.kind;
-    if (misdeed.reason == AbortReason::kTimeout) {
-      silent = silent || here;
-      return silent ? std::vector<Draft>() : std::vector<Draft>{draft};
-    }
-    return here && to == 0 ? misdeed.replace(draft) : std::vector<Draft>{draft};
-  });
-  const std::vector<Outcome>& wanted = Undisturbed(kMisdeedStep);
+  const auto outcomes = RunWithBad(recipe, Doing(misdeed));
+  const std::vector<Outcome>& wanted = Undisturbed(static_cast<int>(misdeed.step));
   const auto failure = exchange::FailureIn(outcomes[0].status);
   ASSERT_TRUE(failure.has_value()) << outcomes[0].status;
   EXPECT_EQ(failure->culprit, misdeed.culprit) << outcomes[0].status;

@@ -1,6 +1,8 @@
 // pcmoe/exchange/weights/mask_agreement.cc: see mask_agreement.h.
 #include "pcmoe/exchange/weights/mask_agreement.h"
 
+#include <algorithm>
+
 namespace pcmoe::exchange {
 
 absl::Status MaskAgreement::Agree() {
@@ -20,6 +22,19 @@ absl::Status MaskAgreement::Agree() {
     const auto key = signer_.verify(payload.bytes(), context, peer);
     if (!key.ok()) {
       return session_.FailureStatus({peer, AbortReason::kBadMessage}, key.status().message());
+    }
+    // Of its own signing all the same: a key that agrees on nothing, or somebody else's.
+    const absl::Status agreed = own.Agree(*key).status();
+    if (!agreed.ok()) {
+      return session_.FailureStatus({peer, AbortReason::kBadMessage}, agreed.message());
+    }
+    const auto same = std::ranges::find(keys, *key);
+    if (same != keys.end()) {
+      return session_.FailureStatus(
+          {peer, AbortReason::kBadMessage},
+          absl::StrCat("its mask key is that of party ",
+                       session_.NameOf(static_cast<wire::PartyIndex>(same - keys.begin())),
+                       ", so one of the two copied the other's"));
     }
     keys[static_cast<size_t>(peer)] = *key;
   }

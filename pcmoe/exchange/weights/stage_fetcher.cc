@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "pcmoe/tensor/finite.h"
+
 namespace pcmoe::exchange {
 namespace {
 
@@ -37,6 +39,13 @@ absl::Status StageFetcher::Push(const Visit& visit) {
   return absl::OkStatus();
 }
 
+// What came from them would not be finite either, and its fetcher would be blamed for it.
+bool StageFetcher::AllFinite(const Visit& visit, int owner, StageTensors& tensors) const {
+  return std::ranges::all_of(units_.Of(visit.stage, owner).tensors, [&](const UnitTensor& unit) {
+    return tensor::AllFinite(units_.TensorOf(tensors, visit.stage, unit));
+  });
+}
+
 absl::StatusOr<StageTensors> StageFetcher::Next(int stage) {
   if (at_ >= visits_.size() || visits_[at_].stage != stage) {
     return absl::InternalError("the stages of a pass came in another order than was agreed");
@@ -56,6 +65,9 @@ absl::StatusOr<StageTensors> StageFetcher::Next(int stage) {
     if (!units_.ViewWeights(stage, owner, version_, payload, tensors)) {
       return session_.FailureStatus({owner, AbortReason::kBadMessage},
                                     "weights of another length or version");
+    }
+    if (!AllFinite(visit, owner, tensors)) {
+      return session_.FailureStatus({owner, AbortReason::kNotFinite}, "in its weights");
     }
   }
   return tensors;

@@ -33,13 +33,15 @@ class StageFetcher {
   /// A pass over `visits` with the weights of `version` (committed steps) starts.
   void Begin(std::vector<Visit> visits, uint64_t version);
   /// The tensors of the next visit, which must be to `stage`. They live as long as they are held. A
-  /// failure naming the owner whose message does not fit, or has another version.
+  /// failure naming the owner whose message does not fit, has another version, or holds a weight
+  /// that is not finite.
   absl::StatusOr<StageTensors> Next(int stage);
   /// Goes through the visits that are left, for the others' sake.
   absl::Status Drain();
 
  private:
   absl::Status Push(const Visit& visit);
+  bool AllFinite(const Visit& visit, int owner, StageTensors& tensors) const;
 
   const StageUnits& units_;
   Session& session_;
