@@ -33,6 +33,7 @@ TEST(ManifestTest, SurvivesItsJson) {
   EXPECT_EQ(*ParseManifest(manifest.CanonicalJson()), manifest);
   manifest.owners = {{0, 1, 1}, {1, 1, 1}};
   manifest.checkpoint_sha256 = base::DigestOf("weights");
+  manifest.exchange = Exchange::kRows;
   manifest.schedule = Schedule::kRoundRobin;
   const auto read = ParseManifest(manifest.CanonicalJson());
   ASSERT_TRUE(read.ok()) << read.status();
@@ -69,7 +70,8 @@ TEST(ManifestTest, WhateverIsWrongIsNamed) {
       {"address", [](json& j) { j["parties"][0]["host"] = "b.example.org"; }, "two parties listen"},
       {"host", [](json& j) { j["parties"][0]["host"] = "a b"; }, "host name"},
       {"nobody", [](json& j) { j["parties"] = json::array(); }, "1 to 256"},
-      {"exchange", [](json& j) { j["exchange"] = "weights"; }, "must be \"rows\""},
+      {"exchange", [](json& j) { j["exchange"] = "x"; }, "must be \"rows\" or \"weights\""},
+      {"turns", [](json& j) { j["schedule"] = "round_robin"; }, "needs exchange \"rows\""},
       {"schedule", [](json& j) { j["schedule"] = "x"; }, "\"synchronous\" or \"round_robin\""},
       {"digest", [](json& j) { j["model"]["config_sha256"] = "12"; }, "64 hexadecimal"},
       {"owner", [](json& j) { j["placement"] = {{0, 2}}; }, "there are 2 parties"},

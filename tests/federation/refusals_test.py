@@ -99,6 +99,29 @@ class Refusals(FederationCase):
                 taken.listen()
                 self.alone(federation, "d", BAD_INPUT, str(federation.ports["d"]))
 
+    def test_a_policy_of_its_own_stops_a_step_before_the_byte_leaves(self):
+        with self.federation(exchange="weights", on_peer_loss="stop") as federation:
+            policy = federation.folder / "a" / "policy.toml"
+            federation.extra["a"] = [f"border.policy={policy}"]
+            policy.write_text('[forbid]\nb = ["masked_gradient"]\n')
+            self.alone(federation, "a", BAD_INPUT, "policy.toml", "did you mean masked_gradients?")
+            policy.write_text('[forbid]\nbb = ["vote"]\n')
+            self.alone(federation, "a", BAD_INPUT, "policy.toml", 'no party "bb"')
+            policy.write_text('[forbids]\nb = ["vote"]\n')
+            self.alone(federation, "a", BAD_INPUT, "policy.toml", "did you mean forbid?")
+            policy.write_text('[forbid]\nb = ["masked_gradients"]\n')
+            federation.start_all()
+            codes = federation.wait(patience=60)
+            self.assertEqual(codes["a"], BAD_INPUT)
+            self.assertIn("the border keeps masked_gradients from b", federation.last_line("a"))
+            for party in ("b", "c", "d"):
+                self.assertIn(codes[party], (RUN_FAILED, CONNECTION), federation.last_line(party))
+                self.assertIn("party a", federation.last_line(party))
+            ledger = (federation.out("a") / "ledger.jsonl").read_text().splitlines()
+            sent = [line for line in ledger if '"kind":"masked_gradients"' in line]
+            self.assertFalse([line for line in sent if '"to":"b"' in line])
+            self.assertFalse(federation.all_checkpoints())
+
     def test_lines_that_are_not_text(self):
         with self.federation() as federation:
             bad = self.root / "bad.jsonl"
