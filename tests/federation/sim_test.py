@@ -36,7 +36,7 @@ class Sim(FederationCase):
         name = self.id().rsplit(".", 1)[-1]
         config = self.root / f"{name}.toml"
         config.write_text(DATA + FED_TOML.format(
-            max_steps=max_steps, schedule="synchronous", placement="round_robin",
+            max_steps=max_steps, exchange="weights", schedule="synchronous", placement="round_robin",
             on_peer_loss="wait", rendezvous_timeout_s=40))
         self.out = self.root / name
         self.log = self.root / f"{name}.log"
