@@ -32,9 +32,9 @@ absl::Status EgressGate::CheckPolicy(wire::PartyIndex to, wire::MessageKind kind
         "of this party's config to let them leave"));
   }
   if (policy_.forbidden.contains({to, kind})) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "the border keeps ", std::string(NameOf(kind)), " from ", receiver(),
-        ": this party's policy forbids it ([border] forbid and policy)"));
+    return absl::PermissionDeniedError(
+        absl::StrCat("the border keeps ", std::string(NameOf(kind)), " from ", receiver(),
+                     ": this party's policy forbids it ([border] forbid and policy)"));
   }
   return absl::OkStatus();
 }

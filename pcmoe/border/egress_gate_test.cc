@@ -47,7 +47,8 @@ TEST_F(EgressGateTest, RefusesWhatTheOperatorForbidsAndNothingElse) {
                   OpenLedger());
   const auto refused = gate.Release(1, {MessageKind::kVote}, {});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kPermissionDenied);
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("vote from b: this party's policy"));
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("vote from b: this party's policy"));
   EXPECT_TRUE(gate.Release(0, {MessageKind::kVote}, {}).ok());
   EXPECT_TRUE(gate.Release(1, {MessageKind::kBegin}, {}).ok());
 }
