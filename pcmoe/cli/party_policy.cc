@@ -45,9 +45,10 @@ absl::Status Add(const std::string& party, const std::string& kind,
   }
   for (size_t p = 0; p < names.size(); ++p) {
     if (party != "*" && party != names[p]) continue;
-    for (const std::string& name : KindNames()) {
-      if (kind == "*" || kind == name) {
-        releases.emplace(static_cast<wire::PartyIndex>(p), *wire::KindFromName(name));
+    for (uint8_t byte = wire::kFirstMessageKind; byte <= wire::kLastMessageKind; ++byte) {
+      const auto each = static_cast<wire::MessageKind>(byte);
+      if (kind == "*" || kind == NameOf(each)) {
+        releases.emplace(static_cast<wire::PartyIndex>(p), each);
       }
     }
   }
