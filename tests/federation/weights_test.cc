@@ -132,17 +132,24 @@ double FederationLoss(const Recipe& recipe, const std::vector<Outcome>& outcomes
   return sum / tokens;
 }
 
+// Largest relative difference of the loss from that of one process.
+double LargestLossError(const Recipe& recipe, const std::vector<Outcome>& outcomes,
+                        const Central& central) {
+  double largest = 0;
+  for (size_t step = 0; step < central.losses.size(); ++step) {
+    const double loss = FederationLoss(recipe, outcomes, step);
+    largest = std::max(largest, std::abs(loss - central.losses[step]) / central.losses[step]);
+  }
+  return largest;
+}
+
 TEST_P(Families, AllAggregatedTrainsWhatOneProcessTrains) {
   Recipe recipe = WeightsRecipe(GetParam(), kAggregated);
   recipe.steps = 200;
   const auto outcomes = RunParties(recipe, LoopbackChannels(recipe.parties));
   ExpectOk(outcomes);
   const Central central = RunCentral(recipe);
-  double largest = 0;
-  for (size_t step = 0; step < central.losses.size(); ++step) {
-    const double loss = FederationLoss(recipe, outcomes, step);
-    largest = std::max(largest, std::abs(loss - central.losses[step]) / central.losses[step]);
-  }
+  const double largest = LargestLossError(recipe, outcomes, central);
   EXPECT_LE(largest, 1e-4);
   std::printf("%s: largest relative difference of the loss over 200 steps: %.2e\n", GetParam(),
               largest);
@@ -151,6 +158,27 @@ TEST_P(Families, AllAggregatedTrainsWhatOneProcessTrains) {
   size_t held = 0;
   for (const Outcome& outcome : outcomes) held += outcome.experts.size() + outcome.backbone.size();
   EXPECT_EQ(held, central.weights.size());
+}
+
+TEST(AllAggregated, WithATiedHeadTrainsWhatOneProcessTrains) {
+  Recipe recipe = WeightsRecipe("olmoe", kAggregated);
+  recipe.config.tie_word_embeddings = true;
+  recipe.steps = 40;
+  const auto outcomes = RunParties(recipe, LoopbackChannels(recipe.parties));
+  ExpectOk(outcomes);
+  EXPECT_LE(LargestLossError(recipe, outcomes, RunCentral(recipe)), 1e-4);
+}
+
+TEST(AllAggregated, WithUnevenShardsAndOtherNumbersOfParties) {
+  for (const int parties : {3, 5}) {
+    Recipe recipe = WeightsRecipe("qwen2_moe", kAggregated);
+    recipe.parties = parties;
+    recipe.owners = {{1, 1, 2, 1, 2, 2, 1, 1}};  // party a owns no expert
+    recipe.steps = 30;
+    const auto outcomes = RunParties(recipe, LoopbackChannels(parties));
+    ExpectOk(outcomes);
+    EXPECT_LE(LargestLossError(recipe, outcomes, RunCentral(recipe)), 1e-4) << parties;
+  }
 }
 
 TEST_P(Families, NoBitDependsOnTimingChannelRecomputeOrFetchingAgain) {
