@@ -33,7 +33,8 @@ ALLOWED = {
                       "exchange/session", "exchange/shard"},
     "exchange/weights": {"tensor", "model", "optim", "federation", "wire", "border", "transport",
                          "exchange/session", "exchange/shard"},
-    "train": {"tensor", "text", "data", "model", "optim", "federation", "wire", "transport",
+    "eval": {"tensor", "text", "data", "model"},
+    "train": {"tensor", "text", "data", "eval", "model", "optim", "federation", "wire", "transport",
               "border", "exchange/session"},
     "provision": {"federation"},
     "audit": {"tensor", "text", "data", "model", "optim", "federation", "wire", "border"},
@@ -47,7 +48,7 @@ ONLY = {
     r"openssl/": {"provision", "border"},
     r"(ATen|torch|c10)/": {"tensor", "model", "optim", "border", "exchange/shard", "exchange/rows",
                            "exchange/weights",
-                           "train", "cli", "plan", "audit"},
+                           "train", "cli", "plan", "audit", "eval"},
 }
 MAX_LINES = 500
 

@@ -11,6 +11,8 @@ void AddTrain(CLI::App& app, absl::Status& result);
 void AddProvision(CLI::App& app, absl::Status& result);
 void AddLedger(CLI::App& app, absl::Status& result);
 void AddPlan(CLI::App& app, absl::Status& result);
+void AddEval(CLI::App& app, absl::Status& result);
+void AddData(CLI::App& app, absl::Status& result);
 void AddAudit(CLI::App& app, absl::Status& result);
 void AddSim(CLI::App& app, absl::Status& result);
 

@@ -13,6 +13,8 @@ int main(int argc, char** argv) {
   pcmoe::cli::AddLedger(app, result);
   pcmoe::cli::AddPlan(app, result);
   pcmoe::cli::AddSim(app, result);
+  pcmoe::cli::AddEval(app, result);
+  pcmoe::cli::AddData(app, result);
   pcmoe::cli::AddAudit(app, result);
   try {
     app.parse(argc, argv);

@@ -34,7 +34,7 @@ struct Inputs {
   model::ModelConfig model;
   std::vector<data::BatchSource> sources;
   std::vector<std::string> eval_names;
-  std::vector<std::vector<model::MicroBatch>> eval_batches;
+  std::vector<eval::EvalSet> eval_sets;
 
   int parties() const { return identity ? static_cast<int>(identity->manifest.parties.size()) : 1; }
   int self() const { return identity ? static_cast<int>(identity->index) : 0; }
@@ -98,6 +98,12 @@ absl::Status CheckTokenizerFits(const text::Tokenizer& tokenizer, const Inputs& 
                                                  inputs.model.vocab_size));
 }
 
+void WarnOfLosses(const train::RunConfig& config, const std::string& path,
+                  const data::DatasetCounts& counts) {
+  const std::string losses = counts.Losses(config.sequence_length);
+  if (!losses.empty()) base::LogWarning(absl::StrCat(path, ": ", losses));
+}
+
 absl::Status LoadData(Inputs& inputs) {
   const train::RunConfig& config = inputs.config;
   const std::string file = config.tokenizer.empty()
@@ -105,36 +111,38 @@ absl::Status LoadData(Inputs& inputs) {
                                : config.tokenizer;
   PCMOE_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer, text::Tokenizer::Load(file));
   PCMOE_RETURN_IF_ERROR(CheckTokenizerFits(tokenizer, inputs));
-  const data::PackOptions pack{.sequence_length = static_cast<int32_t>(config.sequence_length),
-                               .eos_id = tokenizer.EosId().value_or(-1)};
+  const data::DatasetOptions options = train::DatasetOptionsOf(config, tokenizer);
   const auto seed = static_cast<uint64_t>(config.data_seed >= 0 ? config.data_seed : config.seed);
+  const bool grouped = options.batching == data::Batching::kGroupByLength;
   for (size_t i = 0; i < config.train.size(); ++i) {
-    PCMOE_ASSIGN_OR_RETURN(
-        std::vector<data::Sequence> sequences,
-        data::LoadSequences({config.train[i]}, tokenizer, pack, config.text_column));
+    PCMOE_ASSIGN_OR_RETURN(data::Dataset dataset,
+                           data::LoadDataset(config.train[i], tokenizer, options));
+    WarnOfLosses(config, config.train[i], dataset.counts);
+    if (dataset.counts.supervised > 0 && !grouped && !config.isolate_documents) {
+      base::LogWarning(absl::StrCat(
+          config.train[i],
+          ": rows with labels share sequences and see each other; set [training] isolate_documents "
+          "= true or [data] batching = \"group_by_length\""));
+    }
     const size_t first = config.data_stream >= 0 ? static_cast<size_t>(config.data_stream)
                                                  : static_cast<size_t>(inputs.self());
     const size_t place = i + first;
-    inputs.sources.emplace_back(std::move(sequences),
-                                base::SeedOf(seed, absl::StrCat("data/", place)));
+    inputs.sources.emplace_back(std::move(dataset.sequences),
+                                base::SeedOf(seed, absl::StrCat("data/", place)),
+                                grouped ? config.per_device_train_batch_size : 1);
     if (inputs.sources.back().empty()) {
       base::LogWarning(absl::StrCat(config.train[i], ": has no text; nothing is trained on it"));
     }
   }
   for (const std::string& path : config.eval) {
-    PCMOE_ASSIGN_OR_RETURN(const std::vector<data::Sequence> sequences,
-                           data::LoadSequences({path}, tokenizer, pack, config.text_column));
-    std::vector<model::MicroBatch> batches;
-    for (size_t i = 0; i < sequences.size();) {
-      std::vector<const data::Sequence*> rows;
-      while (i < sequences.size() &&
-             rows.size() < static_cast<size_t>(config.per_device_train_batch_size)) {
-        rows.push_back(&sequences[i++]);
-      }
-      batches.push_back(train::ToMicroBatch(rows));
-    }
+    PCMOE_ASSIGN_OR_RETURN(eval::EvalSet set,
+                           eval::EvalSet::Load(path, tokenizer,
+                                               {.dataset = options,
+                                                .batch_tokens = config.per_device_train_batch_size *
+                                                                config.sequence_length}));
+    WarnOfLosses(config, path, set.counts());
     inputs.eval_names.push_back(path);
-    inputs.eval_batches.push_back(std::move(batches));
+    inputs.eval_sets.push_back(std::move(set));
   }
   if (inputs.parties() == 1 && inputs.sources.empty()) {
     return absl::InvalidArgumentError(
@@ -181,7 +189,7 @@ absl::Status RunAlone(Inputs& inputs) {
                          .model = *model,
                          .sources = inputs.sources,
                          .eval_names = inputs.eval_names,
-                         .eval_batches = inputs.eval_batches,
+                         .eval_sets = inputs.eval_sets,
                          .checkpoints = checkpoints,
                          .report = report,
                          .baseline_bytes = baseline,
@@ -304,7 +312,7 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
                                               .gate = &gate,
                                               .sources = inputs.sources,
                                               .eval_names = inputs.eval_names,
-                                              .eval_batches = inputs.eval_batches,
+                                              .eval_sets = inputs.eval_sets,
                                               .checkpoints = checkpoints,
                                               .report = report,
                                               .schedule_seed = manifest.schedule_seed,

@@ -1,6 +1,7 @@
 // pcmoe/data/batch_source.cc: see batch_source.h.
 #include "pcmoe/data/batch_source.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -39,8 +40,8 @@ absl::StatusOr<Cursor> Cursor::FromJson(std::string_view json) {
   return cursor;
 }
 
-BatchSource::BatchSource(std::vector<Sequence> sequences, uint64_t seed)
-    : sequences_(std::move(sequences)), seed_(seed), order_(sequences_.size()) {
+BatchSource::BatchSource(std::vector<Sequence> sequences, uint64_t seed, int64_t group)
+    : sequences_(std::move(sequences)), seed_(seed), group_(group), order_(sequences_.size()) {
   Shuffle();
 }
 
@@ -51,6 +52,30 @@ void BatchSource::Shuffle() {
   base::KeyedStream stream(key, absl::StrCat("data/epoch/", cursor_.epoch));
   // Our own Fisher-Yates: the order of std::shuffle differs between libraries.
   for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[stream.Below(i)]);
+  if (group_ > 1) GroupByLength();
+  // The sorted groups of a part would come from short to long: their order is drawn again.
+  for (size_t part = 0; group_ > 1 && part < order_.size(); part += Part()) {
+    const size_t groups = std::min(Part(), order_.size() - part) / static_cast<size_t>(group_);
+    for (size_t i = groups; i > 1; --i) {
+      const auto a =
+          order_.begin() + static_cast<int64_t>(part) + static_cast<int64_t>(i - 1) * group_;
+      const auto b = order_.begin() + static_cast<int64_t>(part) +
+                     static_cast<int64_t>(stream.Below(i)) * group_;
+      if (a != b) std::swap_ranges(a, a + group_, b);
+    }
+  }
+}
+
+// Sorts parts of the shuffled order by length, so that a batch holds rows of about one length and
+// every epoch has other batches.
+void BatchSource::GroupByLength() {
+  for (size_t part = 0; part < order_.size(); part += Part()) {
+    const auto begin = order_.begin() + static_cast<int64_t>(part);
+    const auto end = begin + static_cast<int64_t>(std::min(Part(), order_.size() - part));
+    std::stable_sort(begin, end, [this](uint32_t a, uint32_t b) {
+      return sequences_[a].tokens.size() < sequences_[b].tokens.size();
+    });
+  }
 }
 
 std::vector<const Sequence*> BatchSource::Next(int64_t count) {

@@ -26,8 +26,10 @@ struct Cursor {
 /// of sequences alone. Const use is thread-safe.
 class BatchSource {
  public:
-  /// `sequences` may be empty: a party without data.
-  BatchSource(std::vector<Sequence> sequences, uint64_t seed);
+  /// `sequences` may be empty: a party without data. With `group` > 1 the sequences of every
+  /// `group` in a row are of about one length (rows of different lengths are padded to the longest
+  /// of a batch).
+  BatchSource(std::vector<Sequence> sequences, uint64_t seed, int64_t group = 1);
 
   /// The next `count` sequences; an epoch that ends within is followed by the next one. Empty when
   /// there are no sequences at all. Pointers live as long as this object.
@@ -45,9 +47,12 @@ class BatchSource {
 
  private:
   void Shuffle();
+  void GroupByLength();
+  size_t Part() const { return static_cast<size_t>(32 * group_); }  // of an epoch, sorted by itself
 
   std::vector<Sequence> sequences_;
   uint64_t seed_;
+  int64_t group_;
   Cursor cursor_;
   std::vector<uint32_t> order_;  // Of the cursor's epoch.
 };

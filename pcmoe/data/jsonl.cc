@@ -59,7 +59,7 @@ absl::StatusOr<bool> JsonlReader::ReadLine(std::string& line) {
   }
 }
 
-absl::StatusOr<std::string> JsonlReader::Parse(const std::string& line) const {
+absl::StatusOr<nlohmann::json> JsonlReader::Parse(const std::string& line) const {
   if (const size_t bad = text::FindInvalidUtf8(line); bad != std::string::npos) {
     return Error(absl::StrCat("byte ", bad, " is not valid UTF-8; convert the file first"));
   }
@@ -70,26 +70,68 @@ absl::StatusOr<std::string> JsonlReader::Parse(const std::string& line) const {
   if (json.is_discarded() || !json.is_object()) {
     return Error("the line is not a JSON object; every line must be one");
   }
-  const auto found = json.find(options_.column);
+  return json;
+}
+
+absl::StatusOr<std::string> JsonlReader::StringAt(const nlohmann::json& json,
+                                                  const std::string& key) const {
+  const auto found = json.find(key);
   if (found == json.end()) {
-    return Error(absl::StrCat("the object has no key '", options_.column, "'; name the right one"));
+    return Error(absl::StrCat("the object has no key '", key, "'; name the right one"));
   }
   if (!found->is_string()) {
-    return Error(absl::StrCat("the value of '", options_.column, "' is not a string"));
+    return Error(absl::StrCat("the value of '", key, "' is not a string"));
   }
-  return std::move(found->get_ref<std::string&>());
+  return found->get<std::string>();
+}
+
+// The next line with something in it.
+absl::StatusOr<bool> JsonlReader::NextLine(std::string& line) {
+  while (true) {
+    PCMOE_ASSIGN_OR_RETURN(const bool more, ReadLine(line));
+    if (!more) return false;
+    if (line_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, std::strlen(kByteOrderMark));
+    if (line.find_first_not_of(" \t\r") != std::string::npos) return true;
+  }
 }
 
 absl::StatusOr<std::optional<std::string>> JsonlReader::Next() {
   std::string line;
-  while (true) {
-    PCMOE_ASSIGN_OR_RETURN(const bool more, ReadLine(line));
-    if (!more) return std::nullopt;
-    if (line_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, std::strlen(kByteOrderMark));
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    PCMOE_ASSIGN_OR_RETURN(std::string text, Parse(line));
-    return text;
+  PCMOE_ASSIGN_OR_RETURN(const bool more, NextLine(line));
+  if (!more) return std::nullopt;
+  PCMOE_ASSIGN_OR_RETURN(const nlohmann::json json, Parse(line));
+  PCMOE_ASSIGN_OR_RETURN(std::string text, StringAt(json, options_.column));
+  return text;
+}
+
+absl::StatusOr<std::optional<Document>> JsonlReader::NextDocument() {
+  std::string line;
+  PCMOE_ASSIGN_OR_RETURN(const bool more, NextLine(line));
+  if (!more) return std::nullopt;
+  PCMOE_ASSIGN_OR_RETURN(const nlohmann::json json, Parse(line));
+  Document document;
+  if (json.contains("prompt") && json.contains("completion")) {
+    PCMOE_ASSIGN_OR_RETURN(document.prompt, StringAt(json, "prompt"));
+    PCMOE_ASSIGN_OR_RETURN(document.completion, StringAt(json, "completion"));
+    return document;
   }
+  PCMOE_ASSIGN_OR_RETURN(document.prompt, StringAt(json, options_.column));
+  const auto label = options_.label_column.empty() ? json.end() : json.find(options_.label_column);
+  if (label == json.end()) return document;
+  if (label->is_string()) {
+    document.completion = label->get<std::string>();
+  } else if (label->is_number_integer()) {
+    document.completion = label->dump();
+  } else {
+    return Error(absl::StrCat("the value of '", options_.label_column,
+                              "' is neither a string nor a whole number"));
+  }
+  if (document.completion->empty()) {
+    return Error(absl::StrCat("the value of '", options_.label_column, "' is empty"));
+  }
+  document.is_label = true;
+  document.prompt += options_.label_separator;
+  return document;
 }
 
 }  // namespace pcmoe::data

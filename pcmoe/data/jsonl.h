@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -13,8 +14,19 @@ namespace pcmoe::data {
 
 /// What a JSONL file looks like.
 struct JsonlOptions {
-  std::string column = "text";                   ///< The key whose string is the document.
+  std::string column = "text";  ///< The key whose string is the document.
+  /// The key of a row's label, a string or a whole number; rows without it are plain text. Empty:
+  /// labels are not looked at.
+  std::string label_column = "label";
+  std::string label_separator = "\n";            ///< Between a text and its label.
   uint64_t max_line_bytes = uint64_t{64} << 20;  ///< Longer lines are an error.
+};
+
+/// One row of a file. Rows come as {"text"}, {"text", "label"} or {"prompt", "completion"}.
+struct Document {
+  std::string prompt;  ///< The whole text of a plain row; else what comes before.
+  std::optional<std::string> completion;  ///< What is to be predicted: a label or a completion.
+  bool is_label = false;                  ///< The completion is one of a few words.
 };
 
 /// Reads a file line by line, so that its size does not matter. Lines of white space are skipped,
@@ -25,9 +37,12 @@ class JsonlReader {
   static absl::StatusOr<JsonlReader> Open(const std::filesystem::path& path,
                                           JsonlOptions options = {});
 
-  /// The next document, empty at the end of the file. INVALID_ARGUMENT "FILE:LINE: ..." when a line
-  /// is not valid UTF-8, not a JSON object, has no such key, or holds no string there.
+  /// The next text, labels and completions left aside; empty at the end of the file.
+  /// INVALID_ARGUMENT "FILE:LINE: ..." when a line is not valid UTF-8, not a JSON object, has no
+  /// such key, or holds no string there.
   absl::StatusOr<std::optional<std::string>> Next();
+  /// Likewise, with what is to be predicted; the separator stands at the end of the prompt.
+  absl::StatusOr<std::optional<Document>> NextDocument();
 
   /// Number of the line that Next() read last, from 1.
   int64_t line() const { return line_; }
@@ -36,7 +51,9 @@ class JsonlReader {
   JsonlReader(std::filesystem::path path, JsonlOptions options, std::ifstream file)
       : path_(std::move(path)), options_(std::move(options)), file_(std::move(file)) {}
   absl::StatusOr<bool> ReadLine(std::string& line);
-  absl::StatusOr<std::string> Parse(const std::string& line) const;
+  absl::StatusOr<bool> NextLine(std::string& line);
+  absl::StatusOr<nlohmann::json> Parse(const std::string& line) const;
+  absl::StatusOr<std::string> StringAt(const nlohmann::json& json, const std::string& key) const;
   absl::Status Error(const std::string& what) const;
 
   std::filesystem::path path_;

@@ -24,31 +24,42 @@ absl::StatusOr<Packer> Packer::Create(const PackOptions& options) {
   return Packer(options);
 }
 
-void Packer::Push(int32_t token, bool starts_document) {
+void Packer::Push(int32_t token, int32_t label, bool starts_document) {
   if (starts_document || open_.tokens.empty()) {
     open_.document_starts.push_back(static_cast<int32_t>(open_.tokens.size()));
   }
   open_.tokens.push_back(token);
+  open_.labels.push_back(label);
   if (open_.tokens.size() < static_cast<size_t>(options_.sequence_length)) return;
-  open_.labels = open_.tokens;
   done_.push_back(std::exchange(open_, Sequence{}));
+}
+
+void Packer::AddFlowing(std::span<const int32_t> ids) {
+  for (size_t i = 0; i < ids.size(); ++i) Push(ids[i], ids[i], i == 0);
 }
 
 void Packer::Add(std::span<const int32_t> ids) {
   if (ids.empty()) return;
-  for (size_t i = 0; i < ids.size(); ++i) Push(ids[i], i == 0);
-  if (options_.eos_id >= 0) Push(options_.eos_id, false);
+  AddFlowing(ids);
+  if (options_.eos_id >= 0) Push(options_.eos_id, options_.eos_id, false);
+}
+
+void Packer::AddWhole(std::span<const int32_t> ids, std::span<const int32_t> labels) {
+  const auto length = static_cast<size_t>(options_.sequence_length);
+  if (open_.tokens.size() + ids.size() > length) PadAndClose();
+  for (size_t i = 0; i < ids.size(); ++i) Push(ids[i], labels[i], i == 0);
+}
+
+void Packer::PadAndClose() {
+  const auto length = static_cast<size_t>(options_.sequence_length);
+  open_.labels.resize(length, kIgnoredLabel);
+  open_.document_starts.push_back(static_cast<int32_t>(open_.tokens.size()));
+  open_.tokens.resize(length, options_.pad_id);
+  done_.push_back(std::exchange(open_, Sequence{}));
 }
 
 std::vector<Sequence> Packer::Finish() && {
-  if (!open_.tokens.empty() && options_.last == LastSequence::kPad) {
-    const auto length = static_cast<size_t>(options_.sequence_length);
-    open_.labels = open_.tokens;
-    open_.labels.resize(length, kIgnoredLabel);
-    open_.document_starts.push_back(static_cast<int32_t>(open_.tokens.size()));
-    open_.tokens.resize(length, options_.pad_id);
-    done_.push_back(std::move(open_));
-  }
+  if (!open_.tokens.empty() && options_.last == LastSequence::kPad) PadAndClose();
   return std::move(done_);
 }
 

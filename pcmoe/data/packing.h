@@ -46,12 +46,18 @@ class Packer {
 
   /// Appends a document's `ids` and the EOS. An empty document adds nothing.
   void Add(std::span<const int32_t> ids);
+  /// Likewise, `ids` ending as they are.
+  void AddFlowing(std::span<const int32_t> ids);
+  /// Appends a row that stays in one sequence, with labels of its own; padding fills the sequence
+  /// before it when it does not fit. At most sequence_length tokens.
+  void AddWhole(std::span<const int32_t> ids, std::span<const int32_t> labels);
   /// The sequences so far; with the last, partial one treated as the options say.
   std::vector<Sequence> Finish() &&;
 
  private:
   explicit Packer(const PackOptions& options) : options_(options) {}
-  void Push(int32_t token, bool starts_document);
+  void Push(int32_t token, int32_t label, bool starts_document);
+  void PadAndClose();
 
   PackOptions options_;
   std::vector<Sequence> done_;

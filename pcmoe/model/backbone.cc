@@ -6,6 +6,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -39,6 +41,22 @@ at::Tensor ShiftedLabels(const MicroBatch& batch, bool isolate_documents) {
 int64_t CountLabels(const at::Tensor& labels_t) {
   const int64_t* labels = labels_t.const_data_ptr<int64_t>();
   return std::count_if(labels, labels + labels_t.numel(), [](int64_t label) { return label >= 0; });
+}
+
+// The rows that the loss is taken over: all of a micro-batch, or a copy of those with a label.
+struct LabelledRows {
+  at::Tensor x_rd, labels_r;
+  at::Tensor index_r;  // undefined: all rows
+  int64_t count = 0;   // rows with a label
+};
+
+LabelledRows RowsWithLabels(const at::Tensor& x_td, const at::Tensor& labels_t) {
+  LabelledRows rows{.x_rd = x_td, .labels_r = labels_t, .count = CountLabels(labels_t)};
+  if (2 * rows.count > x_td.size(0)) return rows;
+  rows.index_r = (labels_t >= 0).nonzero().flatten();
+  rows.x_rd = x_td.index_select(0, rows.index_r);
+  rows.labels_r = labels_t.index_select(0, rows.index_r);
+  return rows;
 }
 
 void RefreshBlock(const BlockWeights& master, at::ScalarType dtype, BlockWeights& compute) {
@@ -229,19 +247,24 @@ absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertPr
   return absl::OkStatus();
 }
 
+// Logits are made of the rows with a label only: in supervised rows these are few.
 at::Tensor Backbone::HeadBackward(HeadUse& use, const Prepared& batch, const at::Tensor& x_td,
                                   double loss_scale, PassResult& result) {
-  at::Tensor normed = at::empty_like(x_td);
-  at::Tensor rstd_t = at::empty({x_td.size(0)}, at::kFloat);
-  kernels::RmsNorm(x_td, use.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-  HeadLoss head = HeadCrossEntropy(normed, use.head_vd, batch.labels_t, loss_scale,
+  const LabelledRows rows = RowsWithLabels(x_td, batch.labels_t);
+  result.loss_tokens += rows.count;
+  at::Tensor dx_td = at::zeros_like(x_td);
+  if (rows.count == 0) return dx_td;
+  at::Tensor normed = at::empty_like(rows.x_rd);
+  at::Tensor rstd_r = at::empty({rows.x_rd.size(0)}, at::kFloat);
+  kernels::RmsNorm(rows.x_rd, use.final_norm_d, config_.rms_norm_eps, normed, rstd_r);
+  HeadLoss head = HeadCrossEntropy(normed, use.head_vd, rows.labels_r, loss_scale,
                                    options_.loss_chunk, &use.dhead_vd);
   result.loss_sum += head.loss_sum;
-  result.loss_tokens += CountLabels(batch.labels_t);
-  at::Tensor dx_td = at::zeros_like(x_td);
+  at::Tensor dx_rd = rows.index_r.defined() ? at::zeros_like(rows.x_rd) : dx_td;
   at::Tensor unused = use.dfinal_norm_d.defined() ? at::Tensor() : at::zeros_like(use.final_norm_d);
-  kernels::RmsNormBackward(head.dx_td, x_td, use.final_norm_d, rstd_t, dx_td,
+  kernels::RmsNormBackward(head.dx_td, rows.x_rd, use.final_norm_d, rstd_r, dx_rd,
                            use.dfinal_norm_d.defined() ? use.dfinal_norm_d : unused);
+  if (rows.index_r.defined()) dx_td.index_copy_(0, rows.index_r, dx_rd);
   return dx_td;
 }
 
@@ -315,8 +338,39 @@ absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch>
   return result;
 }
 
+std::vector<double> Backbone::Answer(const HeadUse& use, const at::Tensor& x_td,
+                                     std::span<const TokenQuery> queries) const {
+  std::vector<double> answers(queries.size());
+  for (size_t begin = 0; begin < queries.size();) {
+    // Queries of one row, and of at most a chunk of rows, share their logits.
+    std::vector<int64_t> rows;
+    std::vector<int64_t> place;
+    size_t end = begin;
+    for (; end < queries.size(); ++end) {
+      if (rows.empty() || rows.back() != queries[end].row) {
+        if (static_cast<int64_t>(rows.size()) == options_.loss_chunk) break;
+        rows.push_back(queries[end].row);
+      }
+      place.push_back(static_cast<int64_t>(rows.size()) - 1);
+    }
+    const at::Tensor x_rd = x_td.index_select(0, at::tensor(rows, at::kLong));
+    at::Tensor rstd_r = at::empty({x_rd.size(0)}, at::kFloat);
+    at::Tensor normed = at::empty_like(x_rd);
+    kernels::RmsNorm(x_rd, use.final_norm_d, config_.rms_norm_eps, normed, rstd_r);
+    const at::Tensor log_probs =
+        at::log_softmax(Linear(normed, use.head_vd).to(at::kFloat), -1).contiguous();
+    const float* values = log_probs.const_data_ptr<float>();
+    for (size_t i = begin; i < end; ++i) {
+      answers[i] = values[place[i - begin] * log_probs.size(1) + queries[i].token];
+    }
+    begin = end;
+  }
+  return answers;
+}
+
 absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_batches,
-                                              ExpertProvider& experts, int64_t first_micro_batch) {
+                                              ExpertProvider& experts, int64_t first_micro_batch,
+                                              std::span<const std::vector<TokenQuery>> queries) {
   std::vector<Prepared> batches;
   for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
   std::vector<at::Tensor> x;
@@ -328,13 +382,17 @@ absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_
   }
   PassResult result;
   for (size_t m = 0; m < batches.size(); ++m) {
-    at::Tensor rstd_t = at::empty({x[m].size(0)}, at::kFloat);
-    at::Tensor normed = at::empty_like(x[m]);
-    kernels::RmsNorm(x[m], use.final_norm_d, config_.rms_norm_eps, normed, rstd_t);
-    result.loss_sum += HeadCrossEntropy(normed, use.head_vd, batches[m].labels_t, 1.0,
-                                        options_.loss_chunk, nullptr)
-                           .loss_sum;
-    result.loss_tokens += CountLabels(batches[m].labels_t);
+    const LabelledRows rows = RowsWithLabels(x[m], batches[m].labels_t);
+    result.loss_tokens += rows.count;
+    if (rows.count > 0) {
+      at::Tensor rstd_r = at::empty({rows.x_rd.size(0)}, at::kFloat);
+      at::Tensor normed = at::empty_like(rows.x_rd);
+      kernels::RmsNorm(rows.x_rd, use.final_norm_d, config_.rms_norm_eps, normed, rstd_r);
+      result.loss_sum +=
+          HeadCrossEntropy(normed, use.head_vd, rows.labels_r, 1.0, options_.loss_chunk, nullptr)
+              .loss_sum;
+    }
+    if (!queries.empty()) result.log_probs.push_back(Answer(use, x[m], queries[m]));
   }
   use = {};
   if (source_ != nullptr) PCMOE_RETURN_IF_ERROR(source_->EndHead());

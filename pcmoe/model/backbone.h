@@ -22,6 +22,15 @@ struct MicroBatch {
   std::vector<std::vector<int64_t>> document_starts;
 };
 
+/// Asks how likely a token is after the tokens up to a place: log softmax of the logits there.
+struct TokenQuery {
+  int64_t row = 0;    ///< Of the micro-batch, counted through its sequences: in [0, B x S).
+  int64_t token = 0;  ///< In [0, V).
+};
+
+/// What is asked of each micro-batch of an evaluation.
+using TokenQueries = std::vector<std::vector<TokenQuery>>;
+
 /// Tokens of `batch` that the loss is taken over (labels shifted by one, as transformers does).
 int64_t CountLossTokens(const MicroBatch& batch, bool isolate_documents);
 
@@ -31,6 +40,8 @@ struct PassResult {
   int64_t loss_tokens = 0;
   double balance_loss = 0;      ///< Of this party's tokens; K when even. 0 without sparse layers.
   std::vector<int64_t> load_e;  ///< Choices per expert, summed over layers.
+  /// In nats, by micro-batch, in the order of its queries; empty when nothing was asked.
+  std::vector<std::vector<double>> log_probs = {};
 };
 
 /// Factors of the balance loss.
@@ -69,8 +80,10 @@ class Backbone {
 
   /// Forward only, within a pass begun with training false; the provider sees the micro-batches
   /// under numbers from `first_micro_batch` on, so that a long evaluation can be cut into pieces.
+  /// `queries`: none, or one list a micro-batch.
   absl::StatusOr<PassResult> Evaluate(std::span<const MicroBatch> batches, ExpertProvider& experts,
-                                      int64_t first_micro_batch = 0);
+                                      int64_t first_micro_batch = 0,
+                                      std::span<const std::vector<TokenQuery>> queries = {});
 
   /// Forward only, likewise: fp32 logits [B, S, V].
   absl::StatusOr<at::Tensor> Logits(const MicroBatch& batch, ExpertProvider& experts);
@@ -110,6 +123,8 @@ class Backbone {
                                                               PassResult& result);
   at::Tensor HeadBackward(HeadUse& use, const Prepared& batch, const at::Tensor& x_td,
                           double loss_scale, PassResult& result);
+  std::vector<double> Answer(const HeadUse& use, const at::Tensor& x_td,
+                             std::span<const TokenQuery> queries) const;
   absl::Status EmbeddingBackward(std::span<const Prepared> batches,
                                  const std::vector<at::Tensor>& dx);
   void KeepInputOnly(BlockState& state) const;

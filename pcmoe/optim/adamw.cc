@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 namespace pcmoe::optim {
 
@@ -24,11 +25,11 @@ void AdamW::set_step(int64_t step) {
   for (at::Tensor& tensor : step_tensors_) tensor.fill_(static_cast<double>(step));
 }
 
-void AdamW::StepGroup(bool decay, double learning_rate,
+void AdamW::StepGroup(bool decay, double scale, double learning_rate,
                       const std::optional<at::Tensor>& inverse_scale) {
   std::vector<at::Tensor> weights, gradients, first, second, steps;
   for (size_t i = 0; i < trainables_.size(); ++i) {
-    if (trainables_[i].decay != decay) continue;
+    if (trainables_[i].decay != decay || trainables_[i].learning_rate_scale != scale) continue;
     weights.push_back(trainables_[i].weight);
     gradients.push_back(trainables_[i].gradient);
     first.push_back(exp_avg_[i]);
@@ -36,9 +37,10 @@ void AdamW::StepGroup(bool decay, double learning_rate,
     steps.push_back(step_tensors_[i]);
   }
   if (weights.empty()) return;
-  at::_fused_adamw_(weights, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
-                    options_.beta1, options_.beta2, decay ? options_.weight_decay : 0.0,
-                    options_.eps, /*amsgrad=*/false, /*maximize=*/false, inverse_scale);
+  at::_fused_adamw_(weights, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps,
+                    scale * learning_rate, options_.beta1, options_.beta2,
+                    decay ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false, inverse_scale);
 }
 
 void AdamW::Step(double learning_rate, double gradient_scale) {
@@ -49,8 +51,12 @@ void AdamW::Step(double learning_rate, double gradient_scale) {
     constexpr double kLargest = std::numeric_limits<float>::max();
     scale = at::full({}, std::min(1.0 / gradient_scale, kLargest), at::kFloat);
   }
-  StepGroup(true, learning_rate, scale);
-  StepGroup(false, learning_rate, scale);
+  std::set<double> rate_scales;
+  for (const Trainable& trainable : trainables_) rate_scales.insert(trainable.learning_rate_scale);
+  for (const double rate_scale : rate_scales) {
+    StepGroup(true, rate_scale, learning_rate, scale);
+    StepGroup(false, rate_scale, learning_rate, scale);
+  }
 }
 
 }  // namespace pcmoe::optim

@@ -22,6 +22,7 @@ struct Trainable {
   at::Tensor weight;
   at::Tensor gradient;
   bool decay = true;  ///< Norms and biases do not decay (as in transformers' Trainer).
+  double learning_rate_scale = 1.0;  ///< Of the learning rate that a step is given.
 };
 
 /// First and second moments of a list of tensors, and their step. One thread.
@@ -40,7 +41,8 @@ class AdamW {
   void set_step(int64_t step);
 
  private:
-  void StepGroup(bool decay, double learning_rate, const std::optional<at::Tensor>& inverse_scale);
+  void StepGroup(bool decay, double scale, double learning_rate,
+                 const std::optional<at::Tensor>& inverse_scale);
 
   std::vector<Trainable> trainables_;
   const AdamWOptions options_;

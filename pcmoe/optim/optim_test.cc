@@ -1,4 +1,6 @@
 // pcmoe/optim/optim_test.cc: optimizer, schedules and norms against slow formulas.
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros_like.h>
@@ -51,6 +53,27 @@ TEST(AdamWTest, EqualsTheSlowFormulaWithClipAndDecay) {
     EXPECT_NEAR(weight[i].item<double>(), slow[static_cast<size_t>(i)].weight, 1e-5);
   }
   EXPECT_NEAR(norm[0].item<double>(), slow_norm.weight, 1e-6);
+}
+
+TEST(AdamWTest, ALearningRateScaleIsARateOfItsOwnAndZeroIsFrozen) {
+  const at::Tensor start = at::randn({8});
+  const at::Tensor gradient = at::randn({8});
+  std::vector<at::Tensor> weights;
+  std::vector<Trainable> trainables;
+  for (const double scale : {1.0, 0.25, 0.0}) {
+    weights.push_back(start.clone());
+    trainables.push_back({weights.back(), gradient.clone(), true, scale});
+  }
+  AdamW together(std::move(trainables), {.weight_decay = 0.1});
+  at::Tensor alone = start.clone();
+  AdamW quarter({{alone, gradient.clone(), true}}, {.weight_decay = 0.1});
+  for (int step = 0; step < 3; ++step) {
+    together.Step(4e-2, 1.0);
+    quarter.Step(1e-2, 1.0);
+  }
+  EXPECT_TRUE(at::allclose(weights[1], alone, 1e-6, 1e-7));
+  EXPECT_TRUE(at::equal(weights[2], start));
+  EXPECT_FALSE(at::allclose(weights[0], weights[1], 1e-3, 1e-3));
 }
 
 TEST(AdamWTest, StepNumberContinuesAfterRestore) {

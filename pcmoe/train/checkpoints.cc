@@ -181,8 +181,9 @@ absl::Status Checkpoints::RemoveAfter(int64_t step) {
   return absl::OkStatus();
 }
 
-absl::Status Checkpoints::Prune(int64_t common_step) {
-  const std::vector<int64_t> steps = Steps();
+absl::Status Checkpoints::Prune(int64_t common_step, int64_t best_step) {
+  std::vector<int64_t> steps = Steps();
+  std::erase(steps, best_step);
   for (size_t i = 0; i + static_cast<size_t>(total_limit_) < steps.size(); ++i) {
     if (steps[i] < common_step) PCMOE_RETURN_IF_ERROR(Retire(steps[i]));
   }

@@ -55,8 +55,9 @@ class Checkpoints {
 
   /// Removes checkpoints after `step`: their future was given up.
   absl::Status RemoveAfter(int64_t step);
-  /// Keeps the newest `total_limit`, and everything from `common_step` on, which all parties have.
-  absl::Status Prune(int64_t common_step);
+  /// Keeps the newest `total_limit`, everything from `common_step` on, which all parties have, and
+  /// `best_step` (-1: none).
+  absl::Status Prune(int64_t common_step, int64_t best_step = -1);
 
  private:
   std::filesystem::path FolderOf(int64_t step) const;

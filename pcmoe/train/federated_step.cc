@@ -26,6 +26,12 @@ struct Vote {
   double sum_of_squares = 0;
 };
 
+// Evaluation: f64 value of the metric, i64 one, or zero when the party has none.
+struct Metric {
+  double value = 0;
+  int64_t has_value = 0;
+};
+
 constexpr int64_t kMaxMicroBatches = 65535;
 // A norm of 1e18: elements whose squares no longer fit fp32 moments, and far from any norm that a
 // run comes back from. Beyond it a vote counts as not finite.
@@ -138,36 +144,57 @@ absl::StatusOr<StepReport> RunStep(const StepPlan& plan, std::span<const model::
   return report;
 }
 
-absl::StatusOr<std::vector<model::PassResult>> RunEvaluation(
-    int64_t step, uint32_t attempt,
-    const std::vector<std::vector<model::MicroBatch>>& batches_by_set, size_t at_once,
-    Session& session, model::ExpertProvider& experts, PartyModel& model) {
+absl::StatusOr<std::vector<eval::EvalResult>> RunEvaluation(int64_t step, uint32_t attempt,
+                                                            std::span<const eval::EvalSet> sets,
+                                                            size_t at_once, Session& session,
+                                                            model::ExpertProvider& experts,
+                                                            PartyModel& model) {
   Begin own{.sweeps = 0};
-  for (const auto& set : batches_by_set) {
-    own.micro_batches += static_cast<int64_t>(set.size());
-    own.sweeps += static_cast<int64_t>((set.size() + at_once - 1) / at_once);
+  for (const eval::EvalSet& set : sets) {
+    own.micro_batches += static_cast<int64_t>(set.batches().size());
+    own.sweeps += static_cast<int64_t>((set.batches().size() + at_once - 1) / at_once);
   }
   PCMOE_RETURN_IF_ERROR(
       session.EnterStep(static_cast<uint64_t>(step), attempt, Session::Phase::kEvaluation));
   PCMOE_ASSIGN_OR_RETURN(const std::vector<Begin> begins, BeginAll(session, own));
   PCMOE_RETURN_IF_ERROR(experts.BeginPass(PlanOf(begins, /*training=*/false)));
-  std::vector<model::PassResult> results;
+  std::vector<eval::EvalResult> results;
   int64_t first = 0;
-  for (const auto& set : batches_by_set) {
-    model::PassResult sum;
-    for (size_t begin = 0; begin < set.size(); begin += at_once) {
-      const size_t count = std::min(at_once, set.size() - begin);
-      PCMOE_ASSIGN_OR_RETURN(
-          const model::PassResult part,
-          model.backbone().Evaluate(std::span(set).subspan(begin, count), experts, first));
-      sum.loss_sum += part.loss_sum;
-      sum.loss_tokens += part.loss_tokens;
+  for (const eval::EvalSet& set : sets) {
+    eval::EvalResult sum;
+    std::vector<std::vector<double>> answers;
+    const std::span<const model::MicroBatch> batches = set.batches();
+    for (size_t begin = 0; begin < batches.size(); begin += at_once) {
+      const size_t count = std::min(at_once, batches.size() - begin);
+      PCMOE_ASSIGN_OR_RETURN(model::PassResult part,
+                             model.backbone().Evaluate(batches.subspan(begin, count), experts,
+                                                       first, set.QueriesOf(begin, count)));
+      sum.Add(part, answers);
       first += static_cast<int64_t>(count);
     }
+    sum.accuracy = set.Score(answers);
     results.push_back(sum);
   }
   PCMOE_RETURN_IF_ERROR(experts.FinishPass());
   return results;
+}
+
+absl::StatusOr<std::optional<double>> ShareMetric(std::optional<double> own, Session& session) {
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<Metric> all,
+                         ExchangeAll(session, wire::MessageKind::kEvaluation,
+                                     Metric{own.value_or(0), own.has_value() ? 1 : 0}));
+  double sum = 0;
+  int64_t count = 0;
+  for (int party = 0; party < session.parties(); ++party) {
+    const Metric& metric = all[static_cast<size_t>(party)];
+    if (!std::isfinite(metric.value) || metric.has_value < 0 || metric.has_value > 1) {
+      return session.FailureStatus({party, AbortReason::kBadMessage}, "an impossible metric");
+    }
+    sum += metric.has_value == 1 ? metric.value : 0;
+    count += metric.has_value;
+  }
+  if (count == 0) return std::nullopt;
+  return sum / static_cast<double>(count);
 }
 
 }  // namespace pcmoe::train

@@ -2,9 +2,11 @@
 // backward, vote; then everybody's optimizers or nobody's.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "pcmoe/eval/eval_set.h"
 #include "pcmoe/exchange/session/session.h"
 #include "pcmoe/train/party_model.h"
 
@@ -36,10 +38,15 @@ absl::StatusOr<StepReport> RunStep(const StepPlan& plan, std::span<const model::
                                    PartyModel& model);
 
 /// Forward passes over everybody's evaluation data; each party learns its own result only.
-/// `batches_by_set[i]` is evaluated into result i, `at_once` micro-batches at a time.
-absl::StatusOr<std::vector<model::PassResult>> RunEvaluation(
-    int64_t step, uint32_t attempt,
-    const std::vector<std::vector<model::MicroBatch>>& batches_by_set, size_t at_once,
+/// `sets[i]` is evaluated into result i, `at_once` micro-batches at a time.
+absl::StatusOr<std::vector<eval::EvalResult>> RunEvaluation(
+    int64_t step, uint32_t attempt, std::span<const eval::EvalSet> sets, size_t at_once,
     exchange::Session& session, model::ExpertProvider& experts, PartyModel& model);
+
+/// Mean of a metric over the parties that have one (empty: this party has none); every party tells
+/// its own to all others, and all get the same. Within the evaluation's phase. Empty when no party
+/// has one.
+absl::StatusOr<std::optional<double>> ShareMetric(std::optional<double> own,
+                                                  exchange::Session& session);
 
 }  // namespace pcmoe::train

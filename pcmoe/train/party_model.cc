@@ -65,7 +65,10 @@ void PartyModel::MakeOptimizers() {
     const auto gradient = gradients.find(named.name);
     if (gradient == gradients.end()) continue;  // frozen
     const bool unit = model::PartOf(holdings_, named.name) == model::Part::kUnit;
-    (unit ? units : privates).push_back({named.tensor, gradient->second, named.tensor.dim() >= 2});
+    const bool head = named.name == "lm_head.weight" || named.name == "model.norm.weight";
+    (unit ? units : privates)
+        .push_back({named.tensor, gradient->second, named.tensor.dim() >= 2,
+                    unit || head ? 1.0 : run_.private_lr_scale});
   }
   for (size_t l = 0; l < shard_->weights().size(); ++l) {
     const model::ExpertLayerParameters& layer = shard_->weights()[l];

@@ -15,7 +15,6 @@
 #include "absl/strings/str_split.h"
 #include "pcmoe/base/edit_distance.h"
 #include "pcmoe/base/file.h"
-#include "pcmoe/optim/schedule.h"
 
 namespace pcmoe::train {
 namespace {
@@ -36,6 +35,10 @@ const std::vector<Field>& Fields() {
       {"data", "train", &C::train},
       {"data", "eval", &C::eval},
       {"data", "text_column", &C::text_column},
+      {"data", "label_column", &C::label_column},
+      {"data", "label_separator", &C::label_separator},
+      {"data", "loss_on", &C::loss_on},
+      {"data", "batching", &C::batching},
       {"training", "learning_rate", &C::learning_rate, true},
       {"training", "lr_scheduler_type", &C::lr_scheduler_type, true},
       {"training", "warmup_steps", &C::warmup_steps, true},
@@ -51,6 +54,8 @@ const std::vector<Field>& Fields() {
       {"training", "isolate_documents", &C::isolate_documents, true},
       {"training", "save_steps", &C::save_steps, true},
       {"training", "eval_steps", &C::eval_steps, true},
+      {"training", "metric_for_best_model", &C::metric_for_best_model, true},
+      {"training", "early_stopping_patience", &C::early_stopping_patience, true},
       {"training", "seed", &C::seed, true},
       {"training", "per_device_train_batch_size", &C::per_device_train_batch_size},
       {"training", "gradient_accumulation_steps", &C::gradient_accumulation_steps},
@@ -66,6 +71,7 @@ const std::vector<Field>& Fields() {
       {"federation", "backbone", &C::backbone, true},
       {"federation", "embedding", &C::embedding, true},
       {"federation", "head", &C::head, true},
+      {"federation", "private_lr_scale", &C::private_lr_scale, true},
       {"federation", "min_rows", &C::min_rows, true},
       {"federation", "keep_fetched_weights", &C::keep_fetched_weights, true},
       {"federation", "weights_on_wire", &C::weights_on_wire, true},
@@ -257,112 +263,15 @@ std::string Quoted(const std::string& text) {
 
 }  // namespace
 
-namespace {
-
-bool IsOneOf(const std::string& value, std::initializer_list<const char*> values) {
-  return std::find(values.begin(), values.end(), value) != values.end();
-}
-
-absl::Status ValidateFederation(const RunConfig& config) {
-  const auto bad = [](absl::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat("[federation] ", what));
-  };
-  if (!IsOneOf(config.exchange, {"weights", "rows"})) {
-    return bad("exchange must be \"weights\" or \"rows\"");
-  }
-  if (!IsOneOf(config.schedule, {"synchronous", "round_robin"})) {
-    return bad("schedule must be \"synchronous\" or \"round_robin\"");
-  }
-  if (!IsOneOf(config.weights_on_wire, {"model", "int8"})) {
-    return bad("weights_on_wire must be \"model\" or \"int8\"");
-  }
-  if (!IsOneOf(config.backbone, {"auto", "private", "aggregated"})) {
-    return bad("backbone must be \"auto\", \"private\" or \"aggregated\"");
-  }
-  for (const auto& [key, value] :
-       {std::pair{"embedding", &config.embedding}, {"head", &config.head}}) {
-    if (IsOneOf(*value, {"auto", "frozen", "private", "aggregated"})) continue;
-    return bad(absl::StrCat(key, " must be \"auto\", \"frozen\", \"private\" or \"aggregated\""));
-  }
-  if (config.exchange == "weights" && config.schedule == "round_robin") {
-    return bad(
-        "schedule \"round_robin\" needs exchange \"rows\": with \"weights\" the sum of a step "
-        "would be "
-        "one party's own gradient");
-  }
-  const bool aggregates = config.backbone == "aggregated" || config.embedding == "aggregated" ||
-                          config.head == "aggregated";
-  if (config.exchange == "rows" && aggregates) {
-    return bad("exchange \"rows\" leaves the backbone private; \"aggregated\" needs \"weights\"");
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
-                             RunConfig& config) {
-  PCMOE_RETURN_IF_ERROR(ValidateFederation(config));
-  const bool rows = config.exchange == "rows";
-  if (config.backbone == "auto") config.backbone = rows ? "private" : "aggregated";
-  const bool freeze = from_checkpoint && config.backbone == "aggregated";
-  if (config.embedding == "auto") config.embedding = freeze && !tied ? "frozen" : "private";
-  if (config.head == "auto") config.head = tied ? config.embedding : "private";
-  if (tied && config.head != config.embedding) {
-    return absl::InvalidArgumentError(
-        "[federation] this model's head is its embedding (tie_word_embeddings), so head and "
-        "embedding "
-        "must be set alike");
-  }
-  if (config.min_rows < 0) config.min_rows = rows ? 0 : 4 * hidden_size;
-  return absl::OkStatus();
-}
-
-absl::Status RunConfig::Validate() const {
-  const auto bad = [](absl::string_view what) { return absl::InvalidArgumentError(what); };
-  PCMOE_RETURN_IF_ERROR(optim::ParseSchedulerType(lr_scheduler_type).status());
-  if (model_name_or_path.empty()) return bad("[model] model_name_or_path is missing");
-  if (!(learning_rate > 0 && learning_rate < 1e3))
-    return bad("[training] learning_rate must be positive");
-  if (max_steps < 1) return bad("[training] max_steps must be at least 1");
-  if (warmup_steps < 0) return bad("[training] warmup_steps must not be negative");
-  if (!(weight_decay >= 0)) return bad("[training] weight_decay must not be negative");
-  if (!(adam_beta1 >= 0 && adam_beta1 < 1 && adam_beta2 >= 0 && adam_beta2 < 1)) {
-    return bad("[training] adam_beta1 and adam_beta2 must be in [0, 1)");
-  }
-  if (!(adam_epsilon > 0)) return bad("[training] adam_epsilon must be positive");
-  if (!(max_grad_norm >= 0)) return bad("[training] max_grad_norm must not be negative (0: off)");
-  if (sequence_length < 2 || sequence_length > (1 << 20)) {
-    return bad("[training] sequence_length must be from 2 to 1048576");
-  }
-  if (precision != "fp32" && precision != "bf16") {
-    return bad("[training] precision must be \"fp32\" or \"bf16\"");
-  }
-  if (save_steps < 0 || eval_steps < 0 || logging_steps < 1) {
-    return bad(
-        "[training] save_steps and eval_steps must not be negative, logging_steps at least 1");
-  }
-  if (seed < 0) return bad("[training] seed must not be negative");
-  if (per_device_train_batch_size < 1 || gradient_accumulation_steps < 1 ||
-      gradient_accumulation_steps > 4096) {
-    return bad(
-        "[training] per_device_train_batch_size and gradient_accumulation_steps must be at least "
-        "1");
-  }
-  if (num_threads < 1 || num_threads > 1024)
-    return bad("[training] num_threads must be from 1 to 1024");
-  if (save_total_limit < 1) return bad("[training] save_total_limit must be at least 1");
-  PCMOE_RETURN_IF_ERROR(ValidateFederation(*this));
-  if (on_peer_loss != "wait" && on_peer_loss != "stop") {
-    return bad("[run] on_peer_loss must be \"wait\" or \"stop\"");
-  }
-  if (resume_from_checkpoint != "auto" && resume_from_checkpoint != "never") {
-    return bad("[run] resume_from_checkpoint must be \"auto\" or \"never\"");
-  }
-  if (!(peer_timeout_s >= 1) || !(keepalive_s >= 1) || !(rendezvous_timeout_s >= 1)) {
-    return bad("[run] peer_timeout_s, keepalive_s and rendezvous_timeout_s must be at least 1");
-  }
-  return absl::OkStatus();
+data::DatasetOptions DatasetOptionsOf(const RunConfig& config, const text::Tokenizer& tokenizer) {
+  return {.jsonl = {.column = config.text_column,
+                    .label_column = config.label_column,
+                    .label_separator = config.label_separator},
+          .pack = {.sequence_length = static_cast<int32_t>(config.sequence_length),
+                   .eos_id = tokenizer.EosId().value_or(-1)},
+          .batching = config.batching == "packed" ? data::Batching::kPacked
+                                                  : data::Batching::kGroupByLength,
+          .loss_on_prompt = config.loss_on == "all"};
 }
 
 const std::vector<std::string>& SharedTrainingKeys() {

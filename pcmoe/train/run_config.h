@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pcmoe/base/status.h"
+#include "pcmoe/data/dataset.h"
 
 namespace pcmoe::train {
 
@@ -20,6 +21,10 @@ struct RunConfig {
   std::vector<std::string> train;  ///< JSONL files; several are read side by side (central runs).
   std::vector<std::string> eval;   ///< JSONL files, each evaluated by itself.
   std::string text_column = "text";
+  std::string label_column = "label";  ///< Of rows to classify; a row without it is plain text.
+  std::string label_separator = "\n";  ///< Between a row's text and its label.
+  std::string loss_on = "completion";  ///< Of rows with a label or completion; or "all" tokens.
+  std::string batching = "packed";     ///< Or "group_by_length": a row a sequence (data/dataset.h).
   // [training]: equal for all parties, therefore in the manifest
   double learning_rate = 1e-3;
   std::string lr_scheduler_type = "linear";
@@ -36,7 +41,12 @@ struct RunConfig {
   bool isolate_documents = false;
   int64_t save_steps = 0;  ///< 0: only at the end.
   int64_t eval_steps = 0;  ///< 0: only at the end.
-  int64_t seed = 0;        ///< Initial weights; and, with the party, the order of data.
+  /// "eval_loss" or "eval_accuracy": the mean over the parties is shared at every evaluation, and
+  /// the checkpoint of the best one is kept. Empty: nothing is shared.
+  std::string metric_for_best_model;
+  int64_t early_stopping_patience =
+      0;             ///< Evaluations without a better mean that end a run; 0: off.
+  int64_t seed = 0;  ///< Initial weights; and, with the party, the order of data.
   // [training]: each party's own
   int64_t per_device_train_batch_size = 4;
   int64_t gradient_accumulation_steps = 1;
@@ -52,11 +62,14 @@ struct RunConfig {
   std::string placement =
       "round_robin";  ///< Or a JSON file: a list, or one list a layer, of party names.
   // [federation]: equal for all parties, with exchange "weights"
-  std::string backbone = "auto";      ///< "aggregated" (auto, with weights) or "private".
-  std::string embedding = "auto";     ///< "frozen" (auto, from a checkpoint), "private" (auto, from
-  std::string head = "auto";          ///< scratch; head always) or "aggregated".
-  int64_t min_rows = -1;              ///< Negative: four times the hidden size. 0: no bound.
-  bool keep_fetched_weights = false;  ///< For backward, instead of fetching them again.
+  std::string backbone = "auto";   ///< "aggregated" (auto, with weights) or "private".
+  std::string embedding = "auto";  ///< "frozen" (auto, from a checkpoint), "private" (auto, from
+  std::string head = "auto";       ///< scratch; head always) or "aggregated".
+  /// Of the learning rate, for a private backbone and its embedding, the head left out: a party's
+  /// own rows are few, and what all parties train together changes under it (docs/operations.md).
+  double private_lr_scale = 1.0;
+  int64_t min_rows = -1;                  ///< Negative: four times the hidden size. 0: no bound.
+  bool keep_fetched_weights = false;      ///< For backward, instead of fetching them again.
   std::string weights_on_wire = "model";  ///< As they are used; or "int8", with a scale per row.
   // [border]
   bool allow_readable_rows = false;
@@ -86,6 +99,9 @@ struct RunConfig {
 /// contradict each other.
 absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
                              RunConfig& config);
+
+/// How the config's files are read with this tokenizer.
+data::DatasetOptions DatasetOptionsOf(const RunConfig& config, const text::Tokenizer& tokenizer);
 
 /// Names of the [training] and [federation] keys that all parties must share.
 const std::vector<std::string>& SharedTrainingKeys();

@@ -20,6 +20,17 @@ std::string Duration(double seconds) {
   return absl::StrFormat("%dm%02ds", whole / 60, whole % 60);
 }
 
+// By transformers' names; accuracy only where there are labels.
+Json JsonOf(const eval::EvalResult& result) {
+  Json json{{"eval_loss", result.Loss()}, {"eval_tokens", result.loss_tokens}};
+  if (!result.accuracy) return json;
+  const eval::Accuracy& accuracy = *result.accuracy;
+  json["eval_accuracy"] = accuracy.Share(accuracy.right);
+  json["eval_accuracy_norm"] = accuracy.Share(accuracy.right_normalised);
+  json["eval_examples"] = accuracy.examples;
+  return json;
+}
+
 }  // namespace
 
 absl::StatusOr<RunReport> RunReport::Create(const std::filesystem::path& output_dir,
@@ -95,17 +106,62 @@ void RunReport::Step(const StepRecord& record) {
                                                      record.slowest_wait_s, record.slowest_party)));
 }
 
-void RunReport::Evaluation(int64_t step, const std::string& name, double loss, int64_t tokens) {
-  last_eval_[name] = {loss, tokens};
-  Write(Json{{"step", step}, {"eval", name}, {"eval_loss", loss}, {"eval_tokens", tokens}}.dump());
-  if (print_) base::LogInfo(absl::StrFormat("step %d eval_loss %.4f (%s)", step, loss, name));
+void RunReport::Evaluation(int64_t step, const std::string& name, const eval::EvalResult& result) {
+  last_eval_[name] = result;
+  Json json{{"step", step}, {"eval", name}};
+  json.update(JsonOf(result));
+  Write(json.dump());
+  if (!print_) return;
+  base::LogInfo(absl::StrFormat(
+      "step %d eval_loss %.4f%s (%s)", step, result.Loss(),
+      result.accuracy
+          ? absl::StrFormat(" eval_accuracy %.4f", result.accuracy->Share(result.accuracy->right))
+          : "",
+      name));
 }
 
-void RunReport::MeanEvaluation(int64_t step, double loss, int64_t tokens) {
+void RunReport::MeanEvaluation(int64_t step, const eval::EvalResult& result) {
   std::erase_if(history_, [step](const LogEntry& entry) {
     return entry.step == step && entry.values.contains("eval_loss");
   });
-  Remember({step, {{"eval_loss", loss}, {"eval_tokens", static_cast<double>(tokens)}}});
+  LogEntry entry{
+      step,
+      {{"eval_loss", result.Loss()}, {"eval_tokens", static_cast<double>(result.loss_tokens)}}};
+  if (result.accuracy) {
+    entry.values["eval_accuracy"] = result.accuracy->Share(result.accuracy->right);
+  }
+  Remember(std::move(entry));
+}
+
+namespace {
+
+std::string MeanKey(const std::string& metric) { return absl::StrCat("federation_", metric); }
+
+}  // namespace
+
+void RunReport::FederationMean(int64_t step, const std::string& metric, double value) {
+  const std::string key = MeanKey(metric);
+  std::erase_if(history_, [&](const LogEntry& entry) {
+    return entry.step == step && entry.values.contains(key);
+  });
+  Write(Json{{"step", step}, {key, value}}.dump());
+  if (print_) base::LogInfo(absl::StrFormat("step %d %s %.4f", step, key, value));
+  Remember({step, {{key, value}}});
+}
+
+std::optional<BestStep> RunReport::Best(const std::string& metric) const {
+  std::optional<BestStep> best;
+  const double sign = metric == "eval_loss" ? -1 : 1;
+  for (const LogEntry& entry : history_) {
+    const auto found = entry.values.find(MeanKey(metric));
+    if (found == entry.values.end()) continue;
+    if (!best || sign * found->second > sign * best->value) {
+      best = BestStep{.step = entry.step, .value = found->second};
+    } else {
+      ++best->evaluations_after;
+    }
+  }
+  return best;
 }
 
 void RunReport::Remember(LogEntry entry) {
@@ -118,7 +174,7 @@ void RunReport::Note(const std::string& event, const std::string& detail) {
 }
 
 absl::Status RunReport::Finish(int64_t steps, uint64_t sent_bytes, uint64_t states_bytes,
-                               uint64_t peak_allocated_bytes) {
+                               uint64_t peak_allocated_bytes, const std::optional<BestStep>& best) {
   Json json{{"global_step", steps},
             {"tokens_per_s", seconds_ > 0 ? tokens_ / seconds_ : 0.0},
             {"timed_steps", timed_steps_},
@@ -127,8 +183,9 @@ absl::Status RunReport::Finish(int64_t steps, uint64_t sent_bytes, uint64_t stat
             {"peak_allocated_bytes", peak_allocated_bytes},
             {"peak_resident_bytes", PeakResidentBytes()},
             {"eval", Json::object()}};
+  if (best) json["best"] = {{"step", best->step}, {"federation_mean", best->value}};
   for (const auto& [name, result] : last_eval_) {
-    json["eval"][name] = {{"eval_loss", result.first}, {"eval_tokens", result.second}};
+    json["eval"][name] = JsonOf(result);
   }
   return base::WriteFileAtomically(output_dir_ / "result.json", json.dump(2) + "\n");
 }

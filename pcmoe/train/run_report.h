@@ -5,10 +5,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "pcmoe/base/status.h"
+#include "pcmoe/eval/eval_set.h"
 #include "pcmoe/train/checkpoints.h"
 
 namespace pcmoe::train {
@@ -31,6 +33,13 @@ struct StepRecord {
   std::vector<int64_t> load;  ///< Choices per expert, this party's tokens, summed over layers.
 };
 
+/// The best evaluation of a run.
+struct BestStep {
+  int64_t step = 0;
+  double value = 0;               ///< The federation's mean of the metric.
+  int64_t evaluations_after = 0;  ///< None of them better.
+};
+
 /// Writes OUTPUT_DIR/metrics.jsonl (appending) and OUTPUT_DIR/result.json. No text, no token, no
 /// tensor.
 class RunReport {
@@ -42,18 +51,22 @@ class RunReport {
   ~RunReport();
 
   void Step(const StepRecord& record);
-  void Evaluation(int64_t step, const std::string& name, double loss, int64_t tokens);
+  void Evaluation(int64_t step, const std::string& name, const eval::EvalResult& result);
   /// The mean over the evaluation files, by tokens; for the history only. Said again for a step, it
   /// replaces what was said.
-  void MeanEvaluation(int64_t step, double loss, int64_t tokens);
+  void MeanEvaluation(int64_t step, const eval::EvalResult& result);
+  /// The federation's mean of `metric` at a step, into file and history; once a step.
+  void FederationMean(int64_t step, const std::string& metric, double value);
   void Note(const std::string& event, const std::string& detail);
+  /// The best evaluation so far by the federation's mean, from the history; the earliest of equals.
+  std::optional<BestStep> Best(const std::string& metric) const;
   /// What was logged up to here, for a checkpoint: at most kMaxLogEntries, the newest. A run that
   /// goes on from a checkpoint goes on from its history.
   const std::vector<LogEntry>& history() const { return history_; }
   void SetHistory(std::vector<LogEntry> history) { history_ = std::move(history); }
   /// The final summary; `peak_states_bytes` is what the allocator measured.
   absl::Status Finish(int64_t steps, uint64_t sent_bytes, uint64_t states_bytes,
-                      uint64_t peak_allocated_bytes);
+                      uint64_t peak_allocated_bytes, const std::optional<BestStep>& best);
 
  private:
   RunReport() = default;
@@ -66,7 +79,7 @@ class RunReport {
   bool print_ = true;
   double seconds_ = 0, tokens_ = 0;  // of this process, without the first step
   int64_t timed_steps_ = 0, seen_steps_ = 0;
-  std::map<std::string, std::pair<double, int64_t>> last_eval_;
+  std::map<std::string, eval::EvalResult> last_eval_;
   std::vector<LogEntry> history_;
 };
 

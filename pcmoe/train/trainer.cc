@@ -1,12 +1,11 @@
 // pcmoe/train/trainer.cc: see trainer.h.
 #include "pcmoe/train/trainer.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "pcmoe/base/log.h"
+#include "pcmoe/eval/batches.h"
 #include "pcmoe/federation/schedule.h"
 #include "pcmoe/optim/schedule.h"
 #include "pcmoe/tensor/memory.h"
@@ -20,23 +19,6 @@ constexpr int64_t kMaxFailuresInARow = 5;
 constexpr size_t kEvalMicroBatchesAtOnce = 8;
 
 }  // namespace
-
-model::MicroBatch ToMicroBatch(std::span<const data::Sequence* const> sequences) {
-  model::MicroBatch batch;
-  const auto count = static_cast<int64_t>(sequences.size());
-  const auto length = static_cast<int64_t>(sequences[0]->tokens.size());
-  batch.tokens_bs = at::empty({count, length}, at::kLong);
-  batch.labels_bs = at::empty({count, length}, at::kLong);
-  int64_t* tokens = batch.tokens_bs.mutable_data_ptr<int64_t>();
-  int64_t* labels = batch.labels_bs.mutable_data_ptr<int64_t>();
-  for (const data::Sequence* sequence : sequences) {
-    tokens = std::copy(sequence->tokens.begin(), sequence->tokens.end(), tokens);
-    labels = std::copy(sequence->labels.begin(), sequence->labels.end(), labels);
-    batch.document_starts.emplace_back(sequence->document_starts.begin(),
-                                       sequence->document_starts.end());
-  }
-  return batch;
-}
 
 Trainer::Trainer(TrainerParts parts) : parts_(std::move(parts)) {
   parts_.session.Serve(wire::MessageKind::kBye, [this](int from, wire::Message message) {
@@ -92,7 +74,7 @@ std::vector<model::MicroBatch> Trainer::NextBatches() {
     const int64_t wanted = config.per_device_train_batch_size * config.gradient_accumulation_steps;
     const std::vector<const data::Sequence*> sequences = source.Next(wanted);
     for (int64_t m = 0; m < config.gradient_accumulation_steps; ++m) {
-      batches.push_back(ToMicroBatch(
+      batches.push_back(eval::ToMicroBatch(
           std::span(sequences).subspan(static_cast<size_t>(m * config.per_device_train_batch_size),
                                        static_cast<size_t>(config.per_device_train_batch_size))));
     }
@@ -168,7 +150,7 @@ absl::Status Trainer::RunOneStep() {
   ++step_;
   failures_in_a_row_ = 0;
   if (parts_.gate != nullptr) PCMOE_RETURN_IF_ERROR(parts_.gate->SyncLedger());
-  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(report->common_durable_step));
+  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(report->common_durable_step, BestStepOr(-1)));
 
   StepRecord record{.step = step_,
                     .epoch = Epoch(),
@@ -196,29 +178,61 @@ absl::Status Trainer::RunOneStep() {
 
 absl::Status Trainer::Evaluate() {
   if (evaluated_step_ == step_) return absl::OkStatus();
-  PCMOE_ASSIGN_OR_RETURN(const auto results, RunEvaluation(step_ - 1, attempt_, parts_.eval_batches,
+  PCMOE_ASSIGN_OR_RETURN(const auto results, RunEvaluation(step_ - 1, attempt_, parts_.eval_sets,
                                                            kEvalMicroBatchesAtOnce, parts_.session,
                                                            parts_.experts, parts_.model));
-  double loss_sum = 0;
-  int64_t tokens = 0;
+  eval::EvalResult mean;
   for (size_t i = 0; i < results.size(); ++i) {
     if (results[i].loss_tokens == 0) continue;
-    loss_sum += results[i].loss_sum;
-    tokens += results[i].loss_tokens;
-    parts_.report.Evaluation(step_, parts_.eval_names[i],
-                             results[i].loss_sum / static_cast<double>(results[i].loss_tokens),
-                             results[i].loss_tokens);
+    mean.loss_sum += results[i].loss_sum;
+    mean.loss_tokens += results[i].loss_tokens;
+    if (results[i].accuracy) {
+      if (!mean.accuracy) mean.accuracy.emplace();
+      mean.accuracy->examples += results[i].accuracy->examples;
+      mean.accuracy->right += results[i].accuracy->right;
+    }
+    parts_.report.Evaluation(step_, parts_.eval_names[i], results[i]);
   }
-  if (tokens > 0) {
-    parts_.report.MeanEvaluation(step_, loss_sum / static_cast<double>(tokens), tokens);
-  }
+  if (mean.loss_tokens > 0) parts_.report.MeanEvaluation(step_, mean);
+  if (!parts_.config.metric_for_best_model.empty()) PCMOE_RETURN_IF_ERROR(ShareMean(mean));
   evaluated_step_ = step_;
   parts_.session.TakeWaits();
   return absl::OkStatus();
 }
 
+absl::Status Trainer::ShareMean(const eval::EvalResult& own) {
+  std::optional<double> value;
+  if (parts_.config.metric_for_best_model == "eval_loss") {
+    if (own.loss_tokens > 0) value = own.Loss();
+  } else if (own.accuracy) {
+    value = own.accuracy->Share(own.accuracy->right);
+  }
+  PCMOE_ASSIGN_OR_RETURN(const std::optional<double> mean, ShareMetric(value, parts_.session));
+  if (mean) parts_.report.FederationMean(step_, parts_.config.metric_for_best_model, *mean);
+  return absl::OkStatus();
+}
+
+std::optional<BestStep> Trainer::Best() const {
+  const std::string& metric = parts_.config.metric_for_best_model;
+  return metric.empty() ? std::nullopt : parts_.report.Best(metric);
+}
+
+int64_t Trainer::BestStepOr(int64_t none) const {
+  const std::optional<BestStep> best = Best();
+  return best ? best->step : none;
+}
+
+// From the history, which a checkpoint keeps: a run that goes on decides as if it had not stopped.
+bool Trainer::StoppedEarly() const {
+  const int64_t patience = parts_.config.early_stopping_patience;
+  const std::optional<BestStep> best = Best();
+  return patience > 0 && best && best->evaluations_after >= patience;
+}
+
 absl::Status Trainer::SaveIfDue() {
-  if (!Due(parts_.config.save_steps)) return absl::OkStatus();
+  // The best one so far, and the last one of a run that stops early, are due, too.
+  const bool best = evaluated_step_ == step_ && BestStepOr(-1) == step_;
+  if (!Due(parts_.config.save_steps) && !best && !StoppedEarly()) return absl::OkStatus();
   const std::vector<int64_t> held = parts_.checkpoints.Steps();
   if (!held.empty() && held.back() == step_) return absl::OkStatus();
   return parts_.checkpoints.Save({.global_step = step_,
@@ -260,13 +274,18 @@ absl::Status Trainer::SayBye() {
 
 absl::Status Trainer::RunSteps() {
   if (step_ > 0 && Due(parts_.config.eval_steps)) PCMOE_RETURN_IF_ERROR(Evaluate());
-  while (step_ < parts_.config.max_steps) {
+  while (step_ < parts_.config.max_steps && !StoppedEarly()) {
     if (parts_.interrupted && parts_.interrupted()) {
       return absl::CancelledError("interrupted by a signal");
     }
     PCMOE_RETURN_IF_ERROR(RunOneStep());
     if (Due(parts_.config.eval_steps)) PCMOE_RETURN_IF_ERROR(Evaluate());
     PCMOE_RETURN_IF_ERROR(SaveIfDue());
+  }
+  if (StoppedEarly()) {
+    base::LogInfo(absl::StrCat("stopped early after step ", step_, ": no better ",
+                               parts_.config.metric_for_best_model, " since step ",
+                               BestStepOr(step_)));
   }
   return SayBye();
 }
@@ -315,12 +334,12 @@ absl::Status Trainer::Run() {
   }
   parts_.experts.Reset();
   // Everybody's last checkpoint is durable now, and what was sent is on the wire once this returns.
-  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(step_));
+  PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(step_, BestStepOr(-1)));
   parts_.session.Close();
   return parts_.report.Finish(
       step_, parts_.session.sent_bytes(),
       tensor::AllocatedBytes() - parts_.baseline_bytes + static_cast<uint64_t>(transient_bytes_),
-      tensor::PeakAllocatedBytes() - parts_.baseline_bytes);
+      tensor::PeakAllocatedBytes() - parts_.baseline_bytes, Best());
 }
 
 }  // namespace pcmoe::train

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct TrainerParts {
   border::EgressGate* gate = nullptr;  ///< Null in a run of one party.
   std::vector<data::BatchSource>& sources;
   std::vector<std::string> eval_names;
-  const std::vector<std::vector<model::MicroBatch>>& eval_batches;
+  const std::vector<eval::EvalSet>& eval_sets;
   Checkpoints& checkpoints;
   RunReport& report;
   uint64_t schedule_seed = 0;
@@ -56,7 +57,11 @@ class Trainer {
   std::vector<model::MicroBatch> NextBatches();
   std::vector<data::Cursor> Cursors() const;
   absl::Status Seek(const std::vector<data::Cursor>& cursors);
+  absl::Status ShareMean(const eval::EvalResult& own);
   bool Due(int64_t every) const;
+  bool StoppedEarly() const;
+  std::optional<BestStep> Best() const;
+  int64_t BestStepOr(int64_t none) const;
   double BalanceCoef() const;
   double Epoch() const;
 
@@ -68,8 +73,5 @@ class Trainer {
   int64_t transient_bytes_ = 0;  // most in a step
   std::vector<bool> said_bye_;
 };
-
-/// Sequences as a micro-batch.
-model::MicroBatch ToMicroBatch(std::span<const data::Sequence* const> sequences);
 
 }  // namespace pcmoe::train

@@ -36,6 +36,8 @@ std::string_view NameOf(MessageKind kind) {
       return "masked_gradients";
     case MessageKind::kMaskedCounts:
       return "masked_counts";
+    case MessageKind::kEvaluation:
+      return "evaluation";
   }
   return "unknown";
 }

@@ -32,11 +32,12 @@ enum class MessageKind : uint8_t {
   kExponents = 12,        ///< The size of this party's gradients of a stage, a byte a group.
   kMaskedGradients = 13,  ///< To an owner: gradients of its units, fixed-point, under masks.
   kMaskedCounts = 14,     ///< To all: rows per layer and expert, under masks.
+  kEvaluation = 15,       ///< To all: this party's evaluation metric, for the federation's mean.
 };
 
 /// The smallest and the largest byte that is a MessageKind; all between are.
 inline constexpr uint8_t kFirstMessageKind = 1;
-inline constexpr uint8_t kLastMessageKind = 14;
+inline constexpr uint8_t kLastMessageKind = 15;
 
 /// "expert_rows" and so on: the name in ledgers, configs and sentences; "unknown" for other bytes.
 std::string_view NameOf(MessageKind kind);

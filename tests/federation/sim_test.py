@@ -117,6 +117,48 @@ class Sim(FederationCase):
         self.assertEqual(runs["federated"]["eval_loss"], runs["central"]["eval_loss"])
         self.assertEqual(runs["federated"]["sent_bytes"], 0)
 
+    def labelled(self):
+        """A word to classify for every party: what its first letter says; c has ten times the rows."""
+        for place, party in enumerate("abcd"):
+            for kind, rows in ("train", 400 if party == "c" else 40), ("dev", 24):
+                lines = []
+                for i in range(rows):
+                    word = chr(97 + (i * 7 + place) % 4) + "xyz"[i % 3] * (i % 5)
+                    lines.append(json.dumps({"text": word, "label": "low" if word[0] in "ab" else "high"}))
+                (self.root / f"{party}.labels.{kind}.jsonl").write_text("\n".join(lines) + "\n")
+        return ["--set", "data.train={party}.labels.train.jsonl",
+                "--set", "data.eval={party}.labels.dev.jsonl",
+                "--set", "data.batching=group_by_length", "--set", "training.learning_rate=1e-2",
+                "--set", "training.per_device_train_batch_size=8"]
+
+    def test_labels_are_learned_and_the_best_checkpoint_by_the_mean_is_kept(self):
+        sim = self.start(60, "-n", "4", "--json", *self.labelled(), "--set", "training.eval_steps=5",
+                         "--set", "training.metric_for_best_model=eval_accuracy",
+                         "--set", "training.early_stopping_patience=3")
+        sim.communicate(timeout=PATIENCE_S)
+        self.assertEqual(sim.returncode, 0, self.last_line())
+        own, means, best = {}, {}, set()
+        for party in "abcd":
+            for line in (self.out / party / "out/metrics.jsonl").read_text().splitlines():
+                entry = json.loads(line)
+                if "eval_accuracy" in entry:
+                    self.assertEqual(entry["eval_examples"], 24)
+                    own.setdefault(entry["step"], []).append(entry["eval_accuracy"])
+                if "federation_eval_accuracy" in entry:
+                    means.setdefault(entry["step"], set()).add(entry["federation_eval_accuracy"])
+            result = json.loads((self.out / party / "out/result.json").read_text())
+            best.add((result["best"]["step"], result["best"]["federation_mean"]))
+            last = result["global_step"]
+            self.assertTrue((self.out / party / f"out/checkpoint-{result['best']['step']}").is_dir())
+        self.assertEqual(sorted(means), sorted(own))
+        for step, found in means.items():
+            self.assertEqual(len(found), 1, "all parties have the same mean")
+            self.assertAlmostEqual(found.pop(), sum(own[step]) / 4)
+        self.assertEqual(len(best), 1)
+        step, value = best.pop()
+        self.assertEqual(value, 1.0)  # it is an easy task
+        self.assertEqual(last, step + 15, "three evaluations after the best one")
+
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,141 @@
+# bench/seven_data.py: what the figure `seven` trains on: public text for the base, and each task's rows
+# dealt out over four parties.
+"""Public text is what Debian's dictionaries say words mean (dict-gcide, dict-wn, mythes-en-us) and the
+text domains; no row of a benchmark. Everything is cut and written the way the benchmarks are: lower
+case, punctuation between spaces. The same input gives the same files."""
+import gzip
+import hashlib
+import json
+import pathlib
+import random
+import re
+import sys
+
+DICTIONARIES = {"wn": "/usr/share/dictd/wn.dict.dz", "gcide": "/usr/share/dictd/gcide.dict.dz",
+                "thesaurus": "/usr/share/mythes/th_en_US_v2.dat"}
+PARTIES = ("a", "b", "c", "d")
+END = "<|endoftext|>"
+VOCABULARY = 8192
+
+
+def spaced(text):
+    """Lower case, with punctuation and clitics as words of their own, as the benchmarks have them."""
+    text = text.lower().replace("``", '"').replace("''", '"')
+    text = re.sub(r"n't\b", " n't", text)
+    text = re.sub(r"'(s|re|ve|d|ll|m)\b", r" '\1", text)
+    text = re.sub(r"([,.!?;:()\"\[\]{}])", r" \1 ", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def read_dictionary(name):
+    path = pathlib.Path(DICTIONARIES[name])
+    if not path.exists():
+        sys.exit(f"seven: {path} is missing; install it: apt-get install dict-gcide dict-wn mythes-en-us")
+    raw = gzip.open(path).read() if path.suffix == ".dz" else path.read_bytes()
+    return raw.decode("utf-8", "replace")
+
+
+def wordnet():
+    """A sense a document: its words, then what they mean and how they are used; each sense once."""
+    senses, seen = [], set()
+    for entry in re.split(r"\n(?=\S)", read_dictionary("wn")):
+        word, _, body = entry.partition("\n")
+        if not body:
+            continue
+        body = re.sub(r"\s+", " ", body)
+        for sense in re.split(r"(?:(?:^|(?<= ))(?:n|v|adj|adv|r|s)? ?\d*: )", body)[1:]:
+            synonyms = re.findall(r"\[syn: (.*?)\]", sense)
+            opposite = re.findall(r"\[ant: (.*?)\]", sense)
+            meaning = re.sub(r"\[(syn|ant|also): .*?\]", "", sense).strip()
+            words = re.findall(r"\{(.*?)\}", synonyms[0]) if synonyms else [word]
+            key = meaning.lower()
+            if not meaning or key in seen:
+                continue
+            seen.add(key)
+            text = " , ".join(words) + " : " + re.sub(r"[{}]", "", meaning)
+            if opposite:
+                text += " ; not " + " , ".join(re.findall(r"\{(.*?)\}", opposite[0]))
+            senses.append(spaced(text))
+    return senses
+
+
+def gcide():
+    """A headword a document, without etymology, sources and cross references."""
+    documents = []
+    for entry in re.split(r"\n\n(?=[A-Z][\w' -]* \\)", read_dictionary("gcide")):
+        head = re.match(r"([\w' -]+) \\", entry)
+        if not head:
+            continue
+        body = entry[head.end():].split("\n", 1)
+        text = body[1] if len(body) > 1 else ""
+        text = re.sub(r"\[[^\]]*\]", " ", text)
+        text = re.sub(r"--[A-Z][\w. ]*", " ", text)
+        text = re.sub(r"[{}\\]|\(\w\)|\b\d+\.", " ", text)
+        text = spaced(text)
+        if len(text) > 20:
+            documents.append(spaced(head.group(1)) + " : " + text[:1200])
+    return documents
+
+
+def thesaurus():
+    """A sense of an adjective, adverb or verb a document: words that mean nearly the same, or the opposite."""
+    documents, word = [], ""
+    for line in read_dictionary("thesaurus").splitlines()[1:]:
+        kind, _, rest = line.partition("|")
+        if kind in ("(noun)", "(adj)", "(adv)", "(verb)"):
+            if kind == "(noun)":
+                continue
+            others = rest.split("|")
+            near = [re.sub(r" \((similar|related|generic) term\)", "", w) for w in others if "antonym" not in w]
+            far = [w.replace(" (antonym)", "") for w in others if "antonym" in w]
+            if len(near) >= 2:
+                documents.append(spaced(word + " : " + " , ".join(near) +
+                                        (" ; not " + " , ".join(far) if far else "")))
+        else:
+            word = kind
+    return documents
+
+
+def domains(data):
+    """The text domains: as they are, and the way the benchmarks are written."""
+    documents = []
+    for path in sorted((data / "domains").glob("*/train.jsonl")):
+        for row in read_rows(path):
+            text = row["text"]
+            documents += [text] if len(documents) % 3 == 0 else [spaced(text)]
+    return documents
+
+
+def write_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def public_text(data, out):
+    """Writes out/public.jsonl and out/tokenizer.json once; everything in one seeded order."""
+    if (out / "tokenizer.json").exists():
+        return
+    documents = wordnet() + gcide() + thesaurus() + domains(data)
+    random.Random(1).shuffle(documents)
+    write_jsonl(out / "public.jsonl", ({"text": text} for text in documents))
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=[END], show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(documents[::2], trainer)
+    tokenizer.save(str(out / "tokenizer.json"))
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def deal(data, task, out):
+    """A quarter of the task's training rows to each party, by a hash of the row: the same split always."""
+    rows = sorted(read_rows(data / "benchmarks" / task / "train.jsonl"),
+                  key=lambda row: hashlib.sha256(json.dumps(row).encode()).hexdigest())
+    for i, party in enumerate(PARTIES):
+        write_jsonl(out / party / "train.jsonl", rows[i::len(PARTIES)])
+    return len(rows)

@@ -1,0 +1,157 @@
+# bench/seven_figures.py: seven benchmarks: the federation next to one central model and each party alone.
+"""Accuracy on the dev files of seven text classification tasks, by generating the label after the text.
+
+    bench/run seven --data DIR [--tasks trec,mr] [--seeds 3] [--modes central,all] [--test DIR] [--minutes N]
+
+A small base is trained once on public text (bench/seven_data.py). Then for every task, mode and seed a run
+starts from it; each party has a quarter of the task's rows. A run that is done is not done again: stop it, or
+give it --minutes, and call it again. Everything is in build/seven; the report is build/seven/report.html.
+
+All modes see the same number of rows: a step has BATCH rows of every party, and every mode has the same
+steps. Learning rates are chosen on dev by one rule: for each mode the one of GRID with the best mean
+accuracy over GRID_TASKS at seed 0, which no other figure uses."""
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import time
+
+import lib
+import seven_runs
+
+UNITS = {"seven": "pp below central", "seven_private": "of the way from alone to central",
+         "seven_convergence": "x central's steps", "seven_level": "pp above tf-idf"}
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="holds benchmarks/ and domains/")
+    parser.add_argument("--tasks", default=",".join(seven_runs.TASKS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--modes", default=",".join(seven_runs.MODES))
+    parser.add_argument("--test", type=pathlib.Path, help="evaluates on DIR/TASK.jsonl or DIR/TASK/test.jsonl, too")
+    parser.add_argument("--minutes", type=float, default=1e9, help="starts no run after these")
+    parser.add_argument("--out", type=pathlib.Path, default=lib.BUILD.parent / "seven")
+    return parser.parse_args()
+
+
+def wanted_runs(arguments):
+    """(mode, task, seed), the runs that most figures need first."""
+    tasks, modes = arguments.tasks.split(","), arguments.modes.split(",")
+    unknown = [t for t in tasks if t not in seven_runs.TASKS] + [m for m in modes if m not in seven_runs.MODES]
+    if unknown:
+        sys.exit(f"seven: {unknown[0]} is neither of {', '.join(seven_runs.TASKS)} nor of "
+                 f"{', '.join(seven_runs.MODES)}")
+    for seed in range(1, arguments.seeds + 1):
+        for mode in modes:
+            if seed > 1 and not seven_runs.MODES[mode].three_seeds:
+                continue
+            for task in tasks:
+                yield mode, task, seed
+
+
+def mean_over(runs, mode, tasks):
+    """Mean over tasks of the mean over seeds, in points; None when a task is missing."""
+    by_task = []
+    for task in tasks:
+        found = [r["mean_accuracy"] for r in runs if r["mode"] == mode and r["task"] == task]
+        if not found:
+            return None
+        by_task.append(100 * statistics.mean(found))
+    return statistics.mean(by_task)
+
+
+def figures(runs, tasks):
+    """name -> value, must, ok, detail; only of what has been run for all the tasks named."""
+    found = {}
+    means = {mode: mean_over(runs, mode, tasks) for mode in seven_runs.MODES}
+
+    def gap(mode, task):
+        return abs(mean_over(runs, mode, [task]) - mean_over(runs, "central", [task]))
+
+    if means["central"] is not None and means["all"] is not None:
+        worst = max(gap("all", task) for task in tasks)
+        value = means["central"] - means["all"]
+        detail = {"means": means, "worst_task_gap": worst, "tasks": tasks,
+                  "seeds": {m: len({r["seed"] for r in runs if r["mode"] == m}) for m in means}}
+        default = means["default"]
+        ok = abs(value) <= 0.5 and worst <= 1.5 and default is not None and means["central"] - default <= 1
+        if default is not None:
+            detail["central_minus_default"] = means["central"] - default
+        found["seven"] = {"value": value, "must": 0.5, "ok": ok, "detail": detail}
+        ratios = []
+        for task in tasks:
+            steps = {m: [r["steps_to_95"] for r in runs
+                         if r["mode"] == m and r["task"] == task and r["steps_to_95"]]
+                     for m in ("central", "all")}
+            if steps["central"] and steps["all"]:
+                ratios.append(statistics.mean(steps["all"]) / statistics.mean(steps["central"]))
+        if ratios:
+            value = statistics.mean(ratios)
+            found["seven_convergence"] = {"value": value, "must": 1.05, "ok": value <= 1.05,
+                                          "detail": {"by_task": dict(zip(tasks, ratios))}}
+    private = means["private_best"]
+    if None not in (means["central"], means["alone"], private):
+        way = (private - means["alone"]) / (means["central"] - means["alone"])
+        found["seven_private"] = {"value": way, "must": 0.5, "ok": way >= 0.5 and private - means["alone"] >= 4,
+                                  "detail": {"points_above_alone": private - means["alone"], "means": means}}
+    if means["central"] is not None:
+        baseline = statistics.mean(seven_runs.TFIDF[task] for task in tasks)
+        found["seven_level"] = {"value": means["central"] - baseline, "must": 0,
+                                "ok": means["central"] >= baseline,
+                                "detail": {"central": means["central"], "tfidf": baseline}}
+    return found
+
+
+def show(runs, tasks):
+    rows = []
+    for mode in seven_runs.MODES:
+        cells = []
+        for task in tasks:
+            found = [r for r in runs if r["mode"] == mode and r["task"] == task]
+            if not found:
+                cells.append("-")
+                continue
+            mean = 100 * statistics.mean(r["mean_accuracy"] for r in found)
+            spread = [100 * a for r in found for a in r["accuracy"].values()]
+            cells.append(f"{mean:.1f} ({min(spread):.1f}-{max(spread):.1f})" if len(spread) > 1 else f"{mean:.1f}")
+        mean = mean_over(runs, mode, tasks)
+        mine = [r for r in runs if r["mode"] == mode]
+        rows.append([mode, *cells, "-" if mean is None else f"{mean:.1f}",
+                     f"{max((r['states_bytes'] for r in mine), default=0) / 1e6:.1f}",
+                     f"{sum(r['sent_bytes'] for r in mine) / max(len(mine), 1) / 1e9:.2f}",
+                     f"{sum(r['wall_s'] for r in mine):.0f}"])
+    lib.table(["mode", *tasks, "mean", "states MB", "sent GB a run", "s"], rows)
+
+
+def main(name):
+    arguments = options()
+    seven_runs.PCMOE = lib.binary("pcmoe")
+    begin = time.monotonic()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    work = seven_runs.Work(arguments.data, arguments.out, arguments.test)
+    work.prepare()
+    for mode, task, seed in wanted_runs(arguments):
+        if work.is_done(mode, task, seed):
+            continue
+        if time.monotonic() - begin > 60 * arguments.minutes:
+            print("seven: the minutes are over; call it again to go on", file=sys.stderr)
+            break
+        work.run(mode, task, seed)
+    tasks = arguments.tasks.split(",")
+    runs = [r for r in work.results() if r["task"] in tasks and r["seed"] > 0]
+    show(runs, tasks)
+    found = figures(runs, tasks)
+    work.write_summary(runs, found, tasks)
+    for other, figure in found.items():
+        if other != name:
+            print(json.dumps({"name": other, **figure}))
+    if name not in found:
+        print(f"{name}: not all runs that it needs are there", file=sys.stderr)
+        return 1
+    figure = found[name]
+    print(json.dumps({"name": name, "value": round(figure["value"], 4), "must": figure["must"],
+                      "ok": bool(figure["ok"]), "unit": UNITS[name],
+                      "detail": dict(figure["detail"], machine=lib.machine())}), flush=True)
+    return 0 if figure["ok"] else 1

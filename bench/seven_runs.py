@@ -1,0 +1,288 @@
+# bench/seven_runs.py: the runs of the figure `seven`: a base, then a mode on a task with a seed, each a
+# folder and, once done, a line of results.
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import federation
+import seven_data
+
+TASKS = ("trec", "cr", "mr", "mpqa", "subj", "sst2", "sst5")
+# scikit-learn's tf-idf (1-2 grams) with logistic regression on the same rows and dev files.
+TFIDF = {"mr": 75.4, "sst5": 40.5, "sst2": 77.9, "subj": 90.4, "trec": 85.6, "cr": 80.7, "mpqa": 82.2}
+MODEL = {"model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], "vocab_size": seven_data.VOCABULARY,
+         "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
+         "intermediate_size": 128, "num_experts": 8, "num_experts_per_tok": 2,
+         "max_position_embeddings": 512, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
+         "norm_topk_prob": True, "router_aux_loss_coef": 0.01, "output_router_logits": True,
+         "tie_word_embeddings": False, "hidden_act": "silu", "initializer_range": 0.02,
+         "attention_bias": False, "attention_dropout": 0.0, "clip_qkv": None, "pad_token_id": None,
+         "eos_token_id": 0, "use_cache": False}
+BASE_STEPS, BASE_BATCH, BASE_SEQUENCE, BASE_RATE = 1500, 64, 128, 4e-3
+EPOCHS, BATCH, LONGEST, EVALUATIONS = 4, 32, 128, 8
+GRID, GRID_TASKS = (1e-3, 2e-3), ("trec", "cr")
+DEADLINE_S = 3600
+PCMOE = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    description: str
+    kind: str = "federated"  # or central, alone, alone_fits
+    federation: dict = dataclasses.field(default_factory=dict)
+    three_seeds: bool = False
+    rates_of: str = ""  # whose learning rate it has: the same mathematics, or nearly
+    training: dict = dataclasses.field(default_factory=dict)
+
+
+def _weights(backbone, embedding, head, **more):
+    return {"exchange": "weights", "backbone": backbone, "embedding": embedding, "head": head, **more}
+
+
+MODES = {
+    "central": Mode("one model, all parties' rows", kind="central", three_seeds=True),
+    "all": Mode("weights, everything aggregated", federation=_weights("aggregated", "aggregated", "aggregated"),
+                three_seeds=True, rates_of="central"),
+    "default": Mode("weights, backbone aggregated, embedding frozen, head private",
+                    federation=_weights("aggregated", "frozen", "private"), three_seeds=True),
+    "alone": Mode("each party, its quarter, the whole model", kind="alone", three_seeds=True),
+    "private_best": Mode("weights, private backbone with its best options",
+                         federation=_weights("private", "frozen", "private"), three_seeds=True),
+    "rows_private": Mode("the paper: rows, private backbone, synchronous",
+                         federation={"exchange": "rows", "embedding": "private"}, three_seeds=True),
+    "weights_private": Mode("the same backbone, exchange weights",
+                            federation=_weights("private", "private", "private"), rates_of="rows_private"),
+    "both_private": Mode("weights, backbone aggregated, embedding and head private",
+                         federation=_weights("aggregated", "private", "private"), rates_of="default"),
+    "round_robin": Mode("the paper: rows, private backbone, one party a step",
+                        federation={"exchange": "rows", "schedule": "round_robin", "embedding": "private"},
+                        rates_of="rows_private"),
+    "alone_fits": Mode("each party, its quarter, the experts that its memory holds", kind="alone_fits",
+                       rates_of="alone"),
+}
+
+
+def _environment(threads):
+    return dict(os.environ, OMP_NUM_THREADS=str(threads), GOMP_SPINCOUNT="1000")
+
+
+def _read_json(path):
+    return json.loads(path.read_text())
+
+
+class Work:
+    """A folder of runs. One process at a time."""
+
+    def __init__(self, data, out, test):
+        self.data, self.out, self.test = data.resolve(), out.resolve(), test
+
+    # -- what all runs start from
+
+    def prepare(self):
+        seven_data.public_text(self.data, self.out)
+        if not (self.out / "base/model.safetensors").exists():
+            self._train_base()
+        if not (self.out / "base_fits/model.safetensors").exists():
+            self._cut_base(MODEL["num_experts"] // len(seven_data.PARTIES))
+
+    def _train_base(self):
+        scratch = self.out / "base_run"
+        scratch.mkdir(exist_ok=True)
+        (scratch / "config.json").write_text(json.dumps(MODEL))
+        (scratch / "run.toml").write_text(federation.to_toml({
+            "model": {"model_name_or_path": "config.json", "tokenizer": str(self.out / "tokenizer.json")},
+            "data": {"train": [str(self.out / "public.jsonl")]},
+            "training": {"learning_rate": BASE_RATE, "lr_scheduler_type": "cosine", "warmup_steps": 50,
+                         "max_steps": BASE_STEPS, "sequence_length": BASE_SEQUENCE,
+                         "per_device_train_batch_size": BASE_BATCH, "weight_decay": 0.01, "seed": 1,
+                         "num_threads": 2, "precision": "bf16", "logging_steps": 20, "save_steps": 200},
+            "run": {"identity": "none", "output_dir": "out"}}))
+        subprocess.run([PCMOE, "train", "--config", scratch / "run.toml"], check=True, env=_environment(2))
+        partial = self.out / "base.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(scratch / f"out/checkpoint-{BASE_STEPS}" / name, partial / name)
+        shutil.copy(self.out / "tokenizer.json", partial)
+        partial.rename(self.out / "base")
+
+    def _cut_base(self, experts):
+        """The base with the first `experts` experts of a layer: what one party's memory holds."""
+        from safetensors.numpy import load_file, save_file
+        tensors = {}
+        for name, tensor in load_file(self.out / "base/model.safetensors").items():
+            parts = name.split(".")
+            if "experts" in parts and int(parts[parts.index("experts") + 1]) >= experts:
+                continue
+            tensors[name] = tensor[:experts] if name.endswith("mlp.gate.weight") else tensor
+        folder = self.out / "base_fits"
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(dict(MODEL, num_experts=experts)))
+        shutil.copy(self.out / "tokenizer.json", folder)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    # -- results
+
+    def _file(self, mode, task, seed, rate=None):
+        name = f"{mode}-{task}-{seed}" + ("" if rate is None else f"-lr{rate:g}")
+        return self.out / "results" / f"{name}.json"
+
+    def is_done(self, mode, task, seed):
+        return self._file(mode, task, seed).exists()
+
+    def results(self):
+        runs = [_read_json(path) for path in sorted((self.out / "results").glob("*.json"))
+                if "-lr" not in path.stem]
+        final = {(r["task"], r["seed"]): r["mean_accuracy"] for r in runs if r["mode"] == "central"}
+        for run in runs:
+            target = final.get((run["task"], run["seed"]))
+            run["steps_to_95"] = _steps_to(run["curve"], 0.95 * target) if target else None
+        return runs
+
+    def write_summary(self, runs, figures, tasks):
+        described = [{"name": name, "description": mode.description} for name, mode in MODES.items()]
+        (self.out / "seven.json").write_text(json.dumps({
+            "title": "Seven benchmarks: federation, central and alone", "tasks": tasks, "modes": described,
+            "runs": runs, "figures": figures,
+            "commands": ["bench/run seven --data DIR", "pcmoe report " + self.out.name],
+            "notes": [f"{EPOCHS} passes over the rows, {BATCH} rows a party and step, accuracy on dev"]}, indent=1))
+        subprocess.run([PCMOE, "report", self.out], check=False, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+
+    # -- one run
+
+    def rate(self, mode):
+        """The grid's best for a mode, by the mean accuracy over GRID_TASKS at seed 0."""
+        mode = MODES[mode].rates_of or mode
+        best = {}
+        for rate in GRID:
+            for task in GRID_TASKS:
+                if not self._file(mode, task, 0, rate).exists():
+                    self._run(mode, task, 0, rate, self._file(mode, task, 0, rate))
+            best[rate] = sum(_read_json(self._file(mode, task, 0, rate))["mean_accuracy"] for task in GRID_TASKS)
+        return max(best, key=best.get)
+
+    def run(self, mode, task, seed):
+        self._run(mode, task, seed, self.rate(mode), self._file(mode, task, seed))
+
+    def _run(self, mode, task, seed, rate, result):
+        rows = seven_data.deal(self.data, task, self.out / "data" / task)
+        evals = [str(self.data / "benchmarks" / task / "dev.jsonl")]
+        if self.test is not None:
+            found = [p for p in (self.test / f"{task}.jsonl", self.test / task / "test.jsonl") if p.exists()]
+            evals += [str(found[0].resolve())] if found else []
+        steps = max(EVALUATIONS, EPOCHS * rows // (BATCH * len(seven_data.PARTIES)))
+        begin = time.monotonic()
+        folder = self.out / "runs" / f"{mode}-{task}-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        outputs = _START[MODES[mode].kind](self, MODES[mode], folder, task, seed, rate, steps, evals)
+        line = _collect(outputs, evals, steps)
+        line.update(mode=mode, task=task, seed=seed, learning_rate=rate, steps=steps,
+                    wall_s=round(time.monotonic() - begin, 1))
+        result.parent.mkdir(exist_ok=True)
+        result.write_text(json.dumps(line, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"{mode} {task} seed {seed} lr {rate:g}: {100 * line['mean_accuracy']:.1f} % "
+              f"({line['wall_s']:.0f} s)", file=sys.stderr, flush=True)
+
+    def _config(self, mode, task, seed, rate, steps, evals, train, base, threads, **more):
+        robin = mode.federation.get("schedule") == "round_robin"
+        steps *= len(seven_data.PARTIES) if robin else 1
+        return {"model": {"model_name_or_path": str(self.out / base),
+                          "tokenizer": str(self.out / "tokenizer.json")},
+                "data": {"train": train, "eval": evals, "batching": "group_by_length"},
+                "training": {"learning_rate": rate, "lr_scheduler_type": "cosine",
+                             "warmup_steps": steps // 20, "max_steps": steps,
+                             "eval_steps": max(1, steps // EVALUATIONS), "sequence_length": LONGEST,
+                             "per_device_train_batch_size": BATCH, "weight_decay": 0.01, "seed": seed,
+                             "num_threads": threads, "logging_steps": 20,
+                             **mode.training, **more}}
+
+    def _train(self, folder, config):
+        folder.mkdir(parents=True, exist_ok=True)
+        config["run"] = {"identity": "none", "output_dir": "out"}
+        (folder / "run.toml").write_text(federation.to_toml(config))
+        with open(folder / "log", "w") as log:
+            return subprocess.Popen([PCMOE, "train", "--config", folder / "run.toml"], stderr=log,
+                                    env=_environment(config["training"]["num_threads"]))
+
+    def _start_central(self, mode, folder, task, seed, rate, steps, evals):
+        train = [str(self.out / "data" / task / p / "train.jsonl") for p in seven_data.PARTIES]
+        _wait({"all": self._train(folder, self._config(mode, task, seed, rate, steps, evals, train, "base", 2))})
+        return {"all": folder / "out"}
+
+    def _start_alone(self, mode, folder, task, seed, rate, steps, evals):
+        base = "base_fits" if mode.kind == "alone_fits" else "base"
+        processes = {}
+        for i, party in enumerate(seven_data.PARTIES):
+            train = [str(self.out / "data" / task / party / "train.jsonl")]
+            config = self._config(mode, task, seed, rate, steps, evals, train, base, 1, data_stream=i)
+            processes[party] = self._train(folder / party, config)
+        _wait(processes)
+        return {party: folder / party / "out" for party in seven_data.PARTIES}
+
+    def _start_federated(self, mode, folder, task, seed, rate, steps, evals):
+        train = [str(self.out / "data" / task / "{party}" / "train.jsonl")]
+        config = self._config(mode, task, seed, rate, steps, evals, train, "base", 1)
+        config["federation"] = dict(mode.federation)
+        config["border"] = {"allow_readable_rows": mode.federation["exchange"] == "rows"}
+        config["run"] = {"on_peer_loss": "stop"}
+        (folder / "run.toml").write_text(federation.to_toml(config))
+        subprocess.run([PCMOE, "sim", "-n", str(len(seven_data.PARTIES)), "--config", folder / "run.toml",
+                        "--out", folder / "sim"], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, timeout=DEADLINE_S, env=_environment(1))
+        return {party: folder / "sim" / party / "out" for party in seven_data.PARTIES}
+
+
+_START = {"central": Work._start_central, "alone": Work._start_alone, "alone_fits": Work._start_alone,
+          "federated": Work._start_federated}
+
+
+def _wait(processes):
+    try:
+        for name, process in processes.items():
+            if process.wait(timeout=DEADLINE_S) != 0:
+                sys.exit(f"seven: the run of {name} failed with exit code {process.returncode}")
+    finally:
+        for process in processes.values():
+            if process.poll() is None:
+                process.kill()
+
+
+def _collect(outputs, evals, steps):
+    """What the runs of all parties came to: accuracy of each, the mean's curve, memory, bytes."""
+    results = {party: _read_json(out / "result.json") for party, out in outputs.items()}
+    curves = {}
+    for out in outputs.values():
+        for text in (out / "metrics.jsonl").read_text().splitlines():
+            entry = json.loads(text)
+            if entry.get("eval") == evals[0]:
+                curves.setdefault(entry["step"], []).append(entry["eval_accuracy"])
+    scale = steps / max(curves)  # round_robin has more, smaller steps
+    accuracy = {party: result["eval"][evals[0]]["eval_accuracy"] for party, result in results.items()}
+    line = {"accuracy": accuracy, "mean_accuracy": sum(accuracy.values()) / len(accuracy),
+            "curve": [[step * scale, sum(values) / len(values)] for step, values in sorted(curves.items())],
+            "states_bytes": max(r["states_bytes"] for r in results.values()),
+            "peak_resident_bytes": max(r["peak_resident_bytes"] for r in results.values()),
+            "sent_bytes": sum(r["sent_bytes"] for r in results.values())}
+    if len(evals) > 1:
+        test = [r["eval"][evals[1]]["eval_accuracy"] for r in results.values()]
+        line["test_accuracy"] = sum(test) / len(test)
+    return line
+
+
+def _steps_to(curve, target):
+    """The first step at which a curve reaches the target, between two evaluations by a straight line."""
+    before = [0, 0.0]
+    for step, accuracy in curve:
+        if accuracy >= target:
+            rise = accuracy - before[1]
+            return round(before[0] + (step - before[0]) * ((target - before[1]) / rise if rise > 0 else 1), 1)
+        before = [step, accuracy]
+    return None
