@@ -24,8 +24,8 @@ MODEL = {"model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], "vocab_si
          "attention_bias": False, "attention_dropout": 0.0, "clip_qkv": None, "pad_token_id": None,
          "eos_token_id": 0, "use_cache": False}
 BASE_STEPS, BASE_BATCH, BASE_SEQUENCE, BASE_RATE = 1500, 64, 128, 4e-3
-EPOCHS, BATCH, LONGEST, EVALUATIONS = 4, 32, 128, 8
-GRID, GRID_TASKS = (1e-3, 2e-3), ("trec", "cr")
+EPOCHS, LEAST_STEPS, BATCH, LONGEST, EVALUATIONS = 4, 200, 32, 128, 8
+GRID, GRID_TASKS = (2e-3, 4e-3), ("trec", "cr")
 DEADLINE_S = 3600
 PCMOE = None
 
@@ -150,7 +150,7 @@ class Work:
             "title": "Seven benchmarks: federation, central and alone", "tasks": tasks, "modes": described,
             "runs": runs, "figures": figures,
             "commands": ["bench/run seven --data DIR", "pcmoe report " + self.out.name],
-            "notes": [f"{EPOCHS} passes over the rows, {BATCH} rows a party and step, accuracy on dev"]}, indent=1))
+            "notes": [f"{EPOCHS} passes over the rows and at least {LEAST_STEPS} steps, {BATCH} rows a party and step; dev"]}, indent=1))
         subprocess.run([PCMOE, "report", self.out], check=False, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
 
@@ -176,7 +176,7 @@ class Work:
         if self.test is not None:
             found = [p for p in (self.test / f"{task}.jsonl", self.test / task / "test.jsonl") if p.exists()]
             evals += [str(found[0].resolve())] if found else []
-        steps = max(EVALUATIONS, EPOCHS * rows // (BATCH * len(seven_data.PARTIES)))
+        steps = max(LEAST_STEPS, EPOCHS * rows // (BATCH * len(seven_data.PARTIES)))
         begin = time.monotonic()
         folder = self.out / "runs" / f"{mode}-{task}-{seed}"
         shutil.rmtree(folder, ignore_errors=True)
