@@ -24,6 +24,7 @@ WHAT = {
     "audit_rows": "audit of a `rows` run: token rows decoded (top-1), the attacks work",
     "audit_weights": "audit of a `weights` run: largest excess of a token attack over unigram",
     "audit_time": "seconds of the audit of the small model",
+    "report": "the page of a four-party comparison: small, asks for nothing, fits a phone",
     "plan_error": "largest relative error of `pcmoe plan`'s peak over four configurations",
 }
 AT_MOST = {"wire_rows", "wire_weights", "break_even", "plan_error", "audit_weights", "audit_time"}

@@ -13,5 +13,6 @@ void AddLedger(CLI::App& app, absl::Status& result);
 void AddPlan(CLI::App& app, absl::Status& result);
 void AddAudit(CLI::App& app, absl::Status& result);
 void AddSim(CLI::App& app, absl::Status& result);
+void AddReport(CLI::App& app, absl::Status& result);
 
 }  // namespace pcmoe::cli

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   pcmoe::cli::AddPlan(app, result);
   pcmoe::cli::AddSim(app, result);
   pcmoe::cli::AddAudit(app, result);
+  pcmoe::cli::AddReport(app, result);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // CLI11 reports by exception, --help included

@@ -92,8 +92,7 @@ std::string HtmlOf(const HeatMap& map) {
   for (int k = 0; k < kClasses; ++k) {
     absl::StrAppend(&html, "<li class=\"h", k, "\">", key[static_cast<size_t>(k)], "</li>");
   }
-  Table table{
-      .header = {map.row_name, "most used", "least used", "unused", "as many as evenly used"}};
+  Table table{.header = {map.row_name, "most used", "least used", "unused", "effective number"}};
   for (size_t r = 0; r < map.values.size(); ++r) {
     table.rows.push_back(RowOf(map.rows[r], map.values[r]));
   }

@@ -104,12 +104,13 @@ std::string NumberText(const char* format, double value) {
 }
 
 std::string HtmlOf(const Table& table) {
-  std::string html = absl::StrCat("<div class=\"scroll\" tabindex=\"0\"><table class=\"",
-                                  table.numbers ? "n" : "w", "\">\n");
+  std::string html;
+  // Not a caption element: it would be as wide as the table, and scroll with it on a phone.
   if (!table.caption.empty()) {
-    absl::StrAppend(&html, "<caption>", Escaped(table.caption), "</caption>\n");
+    absl::StrAppend(&html, "<p class=\"note\">", Escaped(table.caption), "</p>\n");
   }
-  html += "<thead><tr>";
+  absl::StrAppend(&html, "<div class=\"scroll\" tabindex=\"0\"><table class=\"",
+                  table.numbers ? "n" : "w", "\">\n<thead><tr>");
   for (const std::string& name : table.header) {
     absl::StrAppend(&html, "<th scope=\"col\">", Escaped(name), "</th>");
   }

@@ -12,11 +12,16 @@ void AddRow(const char* name, const std::string& value, Table& table) {
   if (value != "-" && !value.empty()) table.rows.push_back({{name}, {value}});
 }
 
+// The last two parts of a path: the folder tells parties' files apart, the settings have it whole.
+std::string ShortName(const std::filesystem::path& file) {
+  return (file.parent_path().filename() / file.filename()).string();
+}
+
 Table EvaluationTable(const RunFolder& run) {
   Table table{.header = {"evaluated at the end", "loss", "accuracy", "by length", "tokens"}};
   if (run.evaluations.empty()) return table;
   for (const auto& [file, point] : run.evaluations.rbegin()->second) {
-    table.rows.push_back({{file},
+    table.rows.push_back({{ShortName(file)},
                           {NumberText("%.4f", point.loss)},
                           {NumberText("%.2f %%", 100 * point.accuracy)},
                           {NumberText("%.2f %%", 100 * point.accuracy_norm)},
