@@ -2,6 +2,7 @@
 #include "pcmoe/cli/about.h"
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <thread>
 
@@ -38,6 +39,16 @@ std::vector<std::string> CommandLine() {
   for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
   if (!words.empty()) words[0] = fs::path(words[0]).filename().string();
   return words;
+}
+
+// A number as people write it: 0.9, where the manifest has 0.90000000000000002; other text as it
+// is.
+std::string ShortNumber(const std::string& text) {
+  double value = 0;
+  if (!absl::SimpleAtod(text, &value)) return text;
+  char shortest[32];
+  const auto end = std::to_chars(shortest, shortest + sizeof(shortest), value).ptr;
+  return {shortest, end};
 }
 
 Json JsonOf(const plan::Memory& memory) {
@@ -128,7 +139,7 @@ Json SettingsOf(const train::RunConfig& config) {
             {"eval", absl::StrJoin(config.eval, ", ")},
             {"exchange", config.exchange},
             {"schedule", config.schedule}};
-  for (const auto& [key, value] : train::SharedTraining(config)) json[key] = value;
+  for (const auto& [key, value] : train::SharedTraining(config)) json[key] = ShortNumber(value);
   json["per_device_train_batch_size"] = config.per_device_train_batch_size;
   json["gradient_accumulation_steps"] = config.gradient_accumulation_steps;
   json["gradient_checkpointing"] = config.gradient_checkpointing;

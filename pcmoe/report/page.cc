@@ -109,8 +109,13 @@ std::string HtmlOf(const Table& table) {
   if (!table.caption.empty()) {
     absl::StrAppend(&html, "<p class=\"note\">", Escaped(table.caption), "</p>\n");
   }
+  // Sentences in many columns are read one below the other on a phone.
+  const bool stack = !table.numbers && table.header.size() > 2;
   absl::StrAppend(&html, "<div class=\"scroll\" tabindex=\"0\"><table class=\"",
-                  table.numbers ? "n" : "w", "\">\n<thead><tr>");
+                  table.numbers ? "n"
+                  : stack       ? "w stack"
+                                : "w",
+                  "\">\n<thead><tr>");
   for (const std::string& name : table.header) {
     absl::StrAppend(&html, "<th scope=\"col\">", Escaped(name), "</th>");
   }
@@ -122,7 +127,11 @@ std::string HtmlOf(const Table& table) {
         absl::StrAppend(&html, "<th scope=\"row\"", ClassOf(row[i].tone), ">", Content(row[i]),
                         "</th>");
       } else {
-        absl::StrAppend(&html, "<td", ClassOf(row[i].tone), ">", Content(row[i]), "</td>");
+        const std::string label =
+            stack && i < table.header.size()
+                ? absl::StrCat(" data-label=\"", Escaped(table.header[i]), "\"")
+                : "";
+        absl::StrAppend(&html, "<td", ClassOf(row[i].tone), label, ">", Content(row[i]), "</td>");
       }
     }
     html += "</tr>\n";

@@ -64,7 +64,7 @@
     (curves ? scales.x : scales.y).ticks.autoSkip = curves;
     const sets = spec.series.map((one, i) => curves ? {
       label: one.name, data: one.points.map(([x, y]) => ({x, y})), borderWidth: 2, tension: 0,
-      borderDash: dash(i), pointRadius: one.points.length > 30 ? 0 : 2.5
+      borderDash: dash(i), order: -i, pointRadius: one.points.length > 30 ? 0 : 2.5
     } : {label: one.name, data: one.bars, maxBarThickness: 22});
     charts.push(new Chart(canvas, {
       type: curves ? 'line' : 'bar',

@@ -14,6 +14,8 @@ namespace fs = std::filesystem;
 
 // A table of more pairs of parties is one of senders alone.
 constexpr size_t kMaxPairs = 64;
+// What is less of all bytes is not seen in a chart.
+constexpr double kSmallShare = 0.005;
 
 // The largest over the processes of result.json's, or of about.json's planned, `key`.
 double Largest(const Mode& mode, bool planned, const char* key) {
@@ -98,25 +100,55 @@ Table FlowTable(const Flows& flows, const std::set<std::string>& kinds) {
   return table;
 }
 
-// Stacked by kind: a bar a mode, or a bar a receiver when there is one mode.
-Chart KindsChart(const std::vector<std::pair<std::string, Flows>>& bars,
-                 const std::set<std::string>& kinds) {
+using Bars = std::vector<std::pair<std::string, Flows>>;
+
+double SumOf(const Flows& flows, const std::string& kind) {
+  double sum = 0;
+  for (const auto& [pair, by_kind] : flows) {
+    const auto found = by_kind.find(kind);
+    if (found != by_kind.end()) sum += found->second;
+  }
+  return sum;
+}
+
+// The kinds that are seen in a chart, the largest first.
+std::vector<std::string> LargeKinds(const Bars& bars, const std::set<std::string>& kinds) {
+  std::vector<std::pair<double, std::string>> sums;
+  double all = 0;
+  for (const std::string& kind : kinds) {
+    double sum = 0;
+    for (const auto& [name, flows] : bars) sum += SumOf(flows, kind);
+    sums.emplace_back(-sum, kind);
+    all += sum;
+  }
+  std::sort(sums.begin(), sums.end());
+  std::vector<std::string> large;
+  for (const auto& [negative, kind] : sums) {
+    if (-negative >= kSmallShare * all) large.push_back(kind);
+  }
+  return large;
+}
+
+// Stacked by kind: a bar a mode, or a bar a receiver when there is one mode. The many kinds of
+// which next to nothing leaves are one; the tables have them all.
+Chart KindsChart(const Bars& bars, const std::set<std::string>& kinds) {
   Chart chart{.kind = Chart::Kind::kBars,
               .title = "Bytes that left, by kind",
               .unit = Unit::kBytes,
               .stacked = true};
-  for (const std::string& kind : kinds) chart.series.push_back({.name = kind});
+  const std::vector<std::string> large = LargeKinds(bars, kinds);
+  for (const std::string& kind : large) chart.series.push_back({.name = kind});
+  if (large.size() < kinds.size()) chart.series.push_back({.name = "all others"});
   for (const auto& [name, flows] : bars) {
     chart.categories.push_back(name);
-    size_t i = 0;
-    for (const std::string& kind : kinds) {
-      double sum = 0;
-      for (const auto& [pair, by_kind] : flows) {
-        const auto found = by_kind.find(kind);
-        sum += found == by_kind.end() ? 0 : found->second;
-      }
-      chart.series[i++].bars.push_back(sum);
+    double others = 0;
+    for (const std::string& kind : kinds) others += SumOf(flows, kind);
+    for (size_t i = 0; i < large.size(); ++i) {
+      const double sum = SumOf(flows, large[i]);
+      chart.series[i].bars.push_back(sum);
+      others -= sum;
     }
+    if (large.size() < kinds.size()) chart.series.back().bars.push_back(others);
   }
   return chart;
 }
@@ -178,7 +210,7 @@ std::optional<Section> MemorySection(const std::vector<Mode>& modes) {
 
 std::optional<Section> BytesSection(const std::vector<Mode>& modes) {
   Section section{.title = "Bytes that left"};
-  std::vector<std::pair<std::string, Flows>> bars;
+  Bars bars;
   std::vector<Block> tables;
   std::set<std::string> all_kinds;
   for (const Mode& mode : modes) {

@@ -141,7 +141,7 @@ TEST_F(ReportTest, AuditsVerdictIsThere) {
      "low": 0.9, "high": 0.97, "baselines": {"unigram": 0.04}}], "warnings": ["few rows"]})");
   const std::string page = Make();
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\" class=\"bad\">revealed</th>"
-                              "<td>the text can be read back</td>"));
+                              "<td data-label=\"what\">the text can be read back</td>"));
   EXPECT_THAT(page, HasSubstr("<td>0.950</td><td>0.900 to 0.970</td><td>0.040</td>"));
   EXPECT_THAT(page, HasSubstr("Warning: few rows"));
   Write("audit.json", "half");
