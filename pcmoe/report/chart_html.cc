@@ -150,7 +150,7 @@ std::string HtmlOf(const Chart& chart, const std::string& id, size_t max_points)
                                   "; numbers below\"></canvas></div>\n");
   absl::StrAppend(&html, "<script type=\"application/json\" id=\"", id, "\">",
                   Inert(DataOf(chart, max_points)),
-                  "</script>\n<details><summary>Numbers</summary>\n", HtmlOf(NumbersOf(chart)),
+                  "</script>\n<details open><summary>Numbers</summary>\n", HtmlOf(NumbersOf(chart)),
                   "</details></figure>\n");
   return html;
 }

@@ -112,12 +112,12 @@ std::optional<Section> CurvesSection(const std::vector<Mode>& modes) {
   if (!train.series.empty()) section.blocks.emplace_back(Charts{{std::move(train)}});
   // A single point is in the summary already.
   for (const auto& [title, unit, what] :
-       {std::tuple("Evaluation loss, nats a token, mean over the parties", Unit::kPlain,
-                   &EvalPoint::loss),
-        std::tuple("Accuracy, mean over the parties", Unit::kPercent, &EvalPoint::accuracy),
-        std::tuple("Accuracy, log-likelihoods by length, mean over the parties", Unit::kPercent,
+       {std::tuple("Evaluation loss, nats a token", Unit::kPlain, &EvalPoint::loss),
+        std::tuple("Accuracy", Unit::kPercent, &EvalPoint::accuracy),
+        std::tuple("Accuracy, log-likelihoods by length", Unit::kPercent,
                    &EvalPoint::accuracy_norm)}) {
-    Chart chart = EvaluationChart(modes, title, unit, what);
+    const char* of = modes.size() > 1 ? ", mean over the parties" : "";
+    Chart chart = EvaluationChart(modes, absl::StrCat(title, of), unit, what);
     if (HasCurve(chart)) section.blocks.emplace_back(Charts{{std::move(chart)}});
   }
   if (section.blocks.empty()) return std::nullopt;

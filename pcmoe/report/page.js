@@ -106,6 +106,7 @@
   root.classList.add('js');
   document.querySelectorAll('canvas[data-of]').forEach(draw);
   document.querySelectorAll('.charts').forEach(legend);
+  document.querySelectorAll('.charts details[open]').forEach((numbers) => { numbers.open = false; });
   repaint();
   dark.addEventListener('change', repaint);
   // Paper is light, and as wide as it is.

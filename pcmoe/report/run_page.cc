@@ -1,5 +1,6 @@
 // pcmoe/report/run_page.cc: the page of one run's output_dir.
-#include "absl/strings/str_format.h"
+#include <algorithm>
+
 #include "absl/strings/str_join.h"
 #include "pcmoe/report/pages.h"
 #include "pcmoe/report/parts.h"
@@ -18,14 +19,20 @@ std::string ShortName(const std::filesystem::path& file) {
 }
 
 Table EvaluationTable(const RunFolder& run) {
-  Table table{.header = {"evaluated at the end", "loss", "accuracy", "by length", "tokens"}};
+  Table table{.header = {"evaluated at the end", "loss", "tokens"}};
   if (run.evaluations.empty()) return table;
-  for (const auto& [file, point] : run.evaluations.rbegin()->second) {
-    table.rows.push_back({{ShortName(file)},
-                          {NumberText("%.4f", point.loss)},
-                          {NumberText("%.2f %%", 100 * point.accuracy)},
-                          {NumberText("%.2f %%", 100 * point.accuracy_norm)},
-                          {NumberText("%.0f", point.tokens)}});
+  const auto& by_file = run.evaluations.rbegin()->second;
+  const bool accuracies = std::any_of(by_file.begin(), by_file.end(), [](const auto& entry) {
+    return std::isfinite(entry.second.accuracy);
+  });
+  if (accuracies) table.header.insert(table.header.end(), {"accuracy", "by length", "examples"});
+  for (const auto& [file, point] : by_file) {
+    std::vector<Cell>& row = table.rows.emplace_back();
+    row = {{ShortName(file)}, {NumberText("%.4f", point.loss)}, {NumberText("%.0f", point.tokens)}};
+    if (!accuracies) continue;
+    row.push_back({NumberText("%.2f %%", 100 * point.accuracy)});
+    row.push_back({NumberText("%.2f %%", 100 * point.accuracy_norm)});
+    row.push_back({NumberText("%.0f", point.examples)});
   }
   return table;
 }
