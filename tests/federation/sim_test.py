@@ -137,6 +137,10 @@ class Sim(FederationCase):
             self.assertEqual((self.root / "again.html").read_text(encoding="utf-8"), page)
             if folder != out:
                 self.assertEqual(len(list((folder / "runs").glob("events.out.tfevents.*"))), 1)
+        # Two layers; every token of a step makes as many choices in each.
+        for line in (central / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            load = json.loads(line).get("expert_load", [[1], [1]])
+            self.assertEqual([len(load), len({sum(layer) for layer in load})], [2, 1], line)
         page = (out / "report.html").read_text(encoding="utf-8")
         self.assertIn("%.4f" % runs["central"]["mean_eval_loss"], page)
         planned = json.loads((central / "about.json").read_text(encoding="utf-8"))["planned"]
