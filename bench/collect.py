@@ -25,6 +25,7 @@ WHAT = {
     "audit_rows": "audit of a `rows` run: token rows decoded (top-1), the attacks work",
     "audit_weights": "audit of a `weights` run: largest excess of a token attack over unigram",
     "audit_time": "seconds of the audit of the small model",
+    "report": "the page of a four-party comparison: small, asks for nothing, fits a phone",
     "plan_error": "largest relative error of `pcmoe plan`'s peak over four configurations",
 }
 # Their data is not part of the project: they are measured when it is named, with --data DIR.

@@ -1,7 +1,7 @@
 # bench/seven_figures.py: seven benchmarks: the federation next to one central model and each party alone.
 """Accuracy on the dev files of seven text classification tasks, by generating the label after the text.
 
-    bench/run seven --data DIR [--tasks trec,mr] [--seeds 3] [--modes central,all] [--test DIR] [--minutes N]
+    bench/run seven --data DIR [--tasks trec,mr] [--seeds 3] [--modes central,all] [--test DIR] [--rate R] [--minutes N]
 
 A small base is trained once on public text (bench/seven_data.py). Then for every task, mode and seed a run
 starts from it; each party has a quarter of the task's rows. A run that is done is not done again: stop it, or
@@ -9,7 +9,8 @@ give it --minutes, and call it again. Everything is in build/seven; the report i
 
 All modes see the same number of rows: a step has BATCH rows of every party, and every mode has the same
 steps. Learning rates are chosen on dev by one rule: for each mode the one of GRID with the best mean
-accuracy over GRID_TASKS at seed 0, which no other figure uses."""
+accuracy over GRID_TASKS at seed 0, which no other figure uses. --rate leaves the choice out; what was run so
+says it in its results."""
 import argparse
 import json
 import pathlib
@@ -31,6 +32,7 @@ def options():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--modes", default=",".join(seven_runs.MODES))
     parser.add_argument("--test", type=pathlib.Path, help="evaluates on DIR/TASK.jsonl or DIR/TASK/test.jsonl, too")
+    parser.add_argument("--rate", type=float, help="one learning rate for all modes, instead of the grid's")
     parser.add_argument("--minutes", type=float, default=1e9, help="starts no run after these")
     parser.add_argument("--out", type=pathlib.Path, default=lib.BUILD.parent / "seven")
     return parser.parse_args()
@@ -130,7 +132,7 @@ def main(name):
     seven_runs.PCMOE = lib.binary("pcmoe")
     begin = time.monotonic()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    work = seven_runs.Work(arguments.data, arguments.out, arguments.test)
+    work = seven_runs.Work(arguments.data, arguments.out, arguments.test, arguments.rate)
     work.prepare()
     for mode, task, seed in wanted_runs(arguments):
         if work.is_done(mode, task, seed):

@@ -51,8 +51,9 @@ MODES = {
     "default": Mode("weights, backbone aggregated, embedding frozen, head private",
                     federation=_weights("aggregated", "frozen", "private"), three_seeds=True),
     "alone": Mode("each party, its quarter, the whole model", kind="alone", three_seeds=True),
-    "private_best": Mode("weights, private backbone with its best options",
-                         federation=_weights("private", "frozen", "private"), three_seeds=True),
+    "private_best": Mode("weights, private backbone at a tenth of the learning rate, embedding frozen",
+                         federation=_weights("private", "frozen", "private", private_lr_scale=0.1),
+                         three_seeds=True),
     "rows_private": Mode("the paper: rows, private backbone, synchronous",
                          federation={"exchange": "rows", "embedding": "private"}, three_seeds=True),
     "weights_private": Mode("the same backbone, exchange weights",
@@ -78,8 +79,8 @@ def _read_json(path):
 class Work:
     """A folder of runs. One process at a time."""
 
-    def __init__(self, data, out, test):
-        self.data, self.out, self.test = data.resolve(), out.resolve(), test
+    def __init__(self, data, out, test, fixed_rate=None):
+        self.data, self.out, self.test, self.fixed_rate = data.resolve(), out.resolve(), test, fixed_rate
 
     # -- what all runs start from
 
@@ -158,6 +159,8 @@ class Work:
 
     def rate(self, mode):
         """The grid's best for a mode, by the mean accuracy over GRID_TASKS at seed 0."""
+        if self.fixed_rate is not None:
+            return self.fixed_rate
         mode = MODES[mode].rates_of or mode
         best = {}
         for rate in GRID:
@@ -184,6 +187,7 @@ class Work:
         outputs = _START[MODES[mode].kind](self, MODES[mode], folder, task, seed, rate, steps, evals)
         line = _collect(outputs, evals, steps)
         line.update(mode=mode, task=task, seed=seed, learning_rate=rate, steps=steps,
+                    rate_from="grid" if self.fixed_rate is None else "--rate",
                     wall_s=round(time.monotonic() - begin, 1))
         result.parent.mkdir(exist_ok=True)
         result.write_text(json.dumps(line, indent=1))

@@ -37,6 +37,7 @@ ALLOWED = {
     "train": {"tensor", "text", "data", "eval", "model", "optim", "federation", "wire", "transport",
               "border", "exchange/session"},
     "provision": {"federation"},
+    "report": set(),
     "audit": {"tensor", "text", "data", "model", "optim", "federation", "wire", "border"},
     "cli": None,  # everything
 }

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 BUILD_PACKAGES=(build-essential cmake ninja-build ccache pkg-config python3 python3-venv
   libgrpc++-dev libgrpc-dev libabsl-dev libssl-dev libsodium-dev libxxhash-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
-  libgtest-dev libgmock-dev libbenchmark-dev libpcre2-dev libicu-dev
+  libgtest-dev libgmock-dev libbenchmark-dev libpcre2-dev libicu-dev libjs-chart.js
   bible-kjv bible-kjv-text openssl procps)
 LINT_PACKAGES=(clang-format-19 clang-tidy-19)
 FUZZ_PACKAGES=(clang-19 libclang-rt-19-dev)

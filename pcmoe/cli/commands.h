@@ -15,5 +15,6 @@ void AddEval(CLI::App& app, absl::Status& result);
 void AddData(CLI::App& app, absl::Status& result);
 void AddAudit(CLI::App& app, absl::Status& result);
 void AddSim(CLI::App& app, absl::Status& result);
+void AddReport(CLI::App& app, absl::Status& result);
 
 }  // namespace pcmoe::cli

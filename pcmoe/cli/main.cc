@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   pcmoe::cli::AddEval(app, result);
   pcmoe::cli::AddData(app, result);
   pcmoe::cli::AddAudit(app, result);
+  pcmoe::cli::AddReport(app, result);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {  // CLI11 reports by exception, --help included

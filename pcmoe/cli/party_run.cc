@@ -9,8 +9,10 @@
 
 #include "pcmoe/base/log.h"
 #include "pcmoe/base/random.h"
+#include "pcmoe/cli/about.h"
 #include "pcmoe/cli/party_policy.h"
 #include "pcmoe/cli/party_recording.h"
+#include "pcmoe/cli/report.h"
 #include "pcmoe/exchange/rows/rows_provider.h"
 #include "pcmoe/exchange/weights/weights_provider.h"
 #include "pcmoe/provision/identity.h"
@@ -172,6 +174,18 @@ absl::StatusOr<std::unique_ptr<transport::Channel>> OpenChannel(
   return transport::CreateGrpcChannel(options);
 }
 
+// After the output_dir is there and before the first step: a run that is killed has it too.
+void WriteAboutOf(const Inputs& inputs) {
+  size_t most = 0;
+  for (const auto& batches : inputs.eval_batches) most = std::max(most, batches.size());
+  const RunFacts facts{.config = inputs.config,
+                       .model = inputs.model,
+                       .identity = inputs.identity ? &*inputs.identity : nullptr,
+                       .train_files = static_cast<int64_t>(inputs.sources.size()),
+                       .eval_micro_batches = static_cast<int64_t>(most)};
+  WriteAbout(AboutRun(facts), inputs.config.output_dir);
+}
+
 absl::Status RunAlone(Inputs& inputs) {
   const train::RunConfig& config = inputs.config;
   const uint64_t baseline = tensor::AllocatedBytes();
@@ -183,6 +197,7 @@ absl::Status RunAlone(Inputs& inputs) {
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
                                                   config.logging_steps, inputs.print_steps));
+  WriteAboutOf(inputs);
   return train::Trainer({.config = config,
                          .session = session,
                          .experts = experts,
@@ -287,6 +302,7 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
                                                   config.logging_steps, inputs.print_steps));
+  WriteAboutOf(inputs);
   PCMOE_ASSIGN_OR_RETURN(
       auto ledger,
       border::Ledger::Open(fs::path(config.output_dir) / "ledger.jsonl", inputs.names()));
@@ -339,7 +355,10 @@ absl::Status RunParty(const fs::path& config_path, const std::vector<std::string
   at::globalContext().setFlushDenormal(true);
   PCMOE_RETURN_IF_ERROR(LoadModelConfig(inputs));
   PCMOE_RETURN_IF_ERROR(LoadData(inputs));
-  return inputs.identity ? RunFederated(inputs, *inputs.identity) : RunAlone(inputs);
+  PCMOE_RETURN_IF_ERROR(inputs.identity ? RunFederated(inputs, *inputs.identity)
+                                        : RunAlone(inputs));
+  WriteReportOrWarn(inputs.config.output_dir);
+  return absl::OkStatus();
 }
 
 }  // namespace pcmoe::cli

@@ -10,7 +10,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "pcmoe/base/file.h"
+#include "pcmoe/cli/about.h"
 #include "pcmoe/cli/commands.h"
+#include "pcmoe/cli/report.h"
 #include "pcmoe/cli/sim_compare.h"
 #include "pcmoe/cli/sim_process.h"
 #include "pcmoe/cli/sim_progress.h"
@@ -116,6 +118,13 @@ absl::StatusOr<SimOutcome> RunAndRead(const SimPlan& plan, const SimRun& run,
   return outcome;
 }
 
+nlohmann::ordered_json AboutSim(const SimPlan& plan, const std::string& settings) {
+  nlohmann::ordered_json about = AboutThisProcess();
+  about["description"] = absl::StrCat("Federated: ", settings, ".");
+  about["settings"] = SettingsOf(plan.config);
+  return about;
+}
+
 absl::Status Run(const Flags& flags) {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
@@ -135,6 +144,8 @@ absl::Status Run(const Flags& flags) {
     PCMOE_ASSIGN_OR_RETURN(SimRun run, PrepareComparison(plan, name));
     runs.push_back(std::move(run));
   }
+  PCMOE_ASSIGN_OR_RETURN(const std::string settings, DescribeFederation(plan.config));
+  WriteAbout(AboutSim(plan, settings), plan.out);
   std::vector<SimOutcome> outcomes;
   for (const SimRun& run : runs) {
     PCMOE_ASSIGN_OR_RETURN(SimOutcome outcome,
@@ -143,11 +154,11 @@ absl::Status Run(const Flags& flags) {
   }
   const nlohmann::ordered_json json = JsonOf(outcomes, plan.parties);
   PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(plan.out / "result.json", json.dump(2) + "\n"));
+  WriteReportOrWarn(plan.out);
   if (flags.json) {
     std::cout << json.dump() << "\n";
     return absl::OkStatus();
   }
-  PCMOE_ASSIGN_OR_RETURN(const std::string settings, DescribeFederation(plan.config));
   std::cout << "federated: " << settings << "\n" << TableOf(outcomes, plan.parties);
   for (const std::string& verdict : VerdictsOf(outcomes)) std::cout << verdict << "\n";
   return absl::OkStatus();

@@ -239,7 +239,7 @@ absl::Status Backbone::ForwardLayers(std::span<const Prepared> batches, ExpertPr
     PCMOE_RETURN_IF_ERROR(
         ForwardLayer(layer, batches, experts, first_micro_batch, x, layer_states));
     for (BlockState& state : layer_states) {
-      if (Sparse(layer) && balance != nullptr) balance->Add(state.router);
+      if (Sparse(layer) && balance != nullptr) balance->Add(layer, state.router);
       KeepInputOnly(state);
     }
     if (states != nullptr) states->push_back(std::move(layer_states));
@@ -317,14 +317,14 @@ absl::StatusOr<PassResult> Backbone::ForwardBackward(std::span<const MicroBatch>
   for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
   std::vector<at::Tensor> x;
   std::vector<std::vector<BlockState>> states;
-  BalanceLoss balance(config_.num_experts);
+  BalanceLoss balance(config_.num_layers, config_.num_experts);
   PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, 0, x, &balance, &states));
 
   PassResult result;
   PCMOE_ASSIGN_OR_RETURN(std::vector<at::Tensor> dx,
                          HeadForwardBackward(batches, x, loss_scale, result));
   result.balance_loss = balance.Value();
-  result.load_e = balance.chosen_e();
+  result.load_le = balance.chosen_le();
   PCMOE_ASSIGN_OR_RETURN(const std::optional<FederationLoad> load, experts.AwaitFederationLoad());
   std::vector<float> dprobability_e = load ? BalanceLoss::Gradient(*load) : balance.Gradient();
   const double factor = load ? balance_weight.federation : balance_weight.own;
@@ -374,7 +374,7 @@ absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_
   std::vector<Prepared> batches;
   for (const MicroBatch& batch : micro_batches) batches.push_back(Prepare(batch));
   std::vector<at::Tensor> x;
-  BalanceLoss balance(config_.num_experts);
+  BalanceLoss balance(config_.num_layers, config_.num_experts);
   PCMOE_RETURN_IF_ERROR(ForwardLayers(batches, experts, first_micro_batch, x, &balance, nullptr));
   HeadUse use = HomeHead();
   if (source_ != nullptr) {
@@ -397,7 +397,7 @@ absl::StatusOr<PassResult> Backbone::Evaluate(std::span<const MicroBatch> micro_
   use = {};
   if (source_ != nullptr) PCMOE_RETURN_IF_ERROR(source_->EndHead());
   result.balance_loss = balance.Value();
-  result.load_e = balance.chosen_e();
+  result.load_le = balance.chosen_le();
   return result;
 }
 

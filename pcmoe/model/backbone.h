@@ -38,8 +38,9 @@ int64_t CountLossTokens(const MicroBatch& batch, bool isolate_documents);
 struct PassResult {
   double loss_sum = 0;  ///< Cross entropy in nats, summed over the loss tokens.
   int64_t loss_tokens = 0;
-  double balance_loss = 0;      ///< Of this party's tokens; K when even. 0 without sparse layers.
-  std::vector<int64_t> load_e;  ///< Choices per expert, summed over layers.
+  double balance_loss = 0;  ///< Of this party's tokens; K when even. 0 without sparse layers.
+  /// Choices per expert in each layer; empty for a dense layer.
+  std::vector<std::vector<int64_t>> load_le;
   /// In nats, by micro-batch, in the order of its queries; empty when nothing was asked.
   std::vector<std::vector<double>> log_probs = {};
 };

@@ -42,7 +42,7 @@ RouterState Route(const ModelConfig& config, const at::Tensor& logits_te) {
   return state;
 }
 
-void BalanceLoss::Add(const RouterState& state) {
+void BalanceLoss::Add(int64_t layer, const RouterState& state) {
   const int64_t experts = static_cast<int64_t>(chosen_e_.size());
   const int64_t tokens = state.probabilities_te.size(0);
   const float* probabilities = state.probabilities_te.const_data_ptr<float>();
@@ -52,8 +52,11 @@ void BalanceLoss::Add(const RouterState& state) {
     }
   }
   const int64_t* chosen = state.routing.experts_tk.const_data_ptr<int64_t>();
+  std::vector<int64_t>& layer_e = chosen_le_[static_cast<size_t>(layer)];
+  layer_e.resize(chosen_e_.size(), 0);
   for (int64_t i = 0; i < state.routing.experts_tk.numel(); ++i) {
     ++chosen_e_[static_cast<size_t>(chosen[i])];
+    ++layer_e[static_cast<size_t>(chosen[i])];
   }
   tokens_ += tokens;
 }

@@ -25,20 +25,24 @@ RouterState Route(const ModelConfig& config, const at::Tensor& logits_te);
 /// E * sum_e (share of choices that went to e, summed over slots) * (mean probability of e).
 class BalanceLoss {
  public:
-  explicit BalanceLoss(int64_t experts)
-      : chosen_e_(static_cast<size_t>(experts), 0),
+  BalanceLoss(int64_t layers, int64_t experts)
+      : chosen_le_(static_cast<size_t>(layers)),
+        chosen_e_(static_cast<size_t>(experts), 0),
         probability_e_(static_cast<size_t>(experts), 0) {}
-  void Add(const RouterState& state);
+  /// A micro-batch's choice in the sparse layer `layer`.
+  void Add(int64_t layer, const RouterState& state);
   /// K when the load is perfectly even; 0 before anything was added.
   double Value() const;
   /// d Value / d probability of expert e, the same for every token and layer.
   std::vector<float> Gradient() const;
   /// The same for a loss over the federation's tokens, of which those added here are a part.
   static std::vector<float> Gradient(const FederationLoad& load);
-  const std::vector<int64_t>& chosen_e() const { return chosen_e_; }
+  /// Choices per expert in each layer; empty for a layer of which nothing was added.
+  const std::vector<std::vector<int64_t>>& chosen_le() const { return chosen_le_; }
 
  private:
-  std::vector<int64_t> chosen_e_;
+  std::vector<std::vector<int64_t>> chosen_le_;
+  std::vector<int64_t> chosen_e_;  // summed over layers
   std::vector<double> probability_e_;
   int64_t tokens_ = 0;  // summed over layers
 };

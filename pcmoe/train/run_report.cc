@@ -46,12 +46,14 @@ absl::StatusOr<RunReport> RunReport::Create(const std::filesystem::path& output_
   if (report.file_ == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat(path.string(), ": cannot be written"));
   }
+  PCMOE_ASSIGN_OR_RETURN(report.events_, EventFile::Create(output_dir / "runs"));
   return report;
 }
 
 RunReport::RunReport(RunReport&& other) noexcept
     : output_dir_(std::move(other.output_dir_)),
       file_(std::exchange(other.file_, nullptr)),
+      events_(std::move(other.events_)),
       max_steps_(other.max_steps_),
       logging_steps_(other.logging_steps_),
       print_(other.print_) {}
@@ -91,7 +93,7 @@ void RunReport::Step(const StepRecord& record) {
             {"rows_sent", record.rows_sent},
             {"slowest_party", record.slowest_party},
             {"slowest_wait_s", record.slowest_wait_s},
-            {"expert_load", record.load}};
+            {"expert_load", record.load_le}};
   Write(json.dump());
   if (!print_) return;
   const double step_s = timed_steps_ > 0 ? seconds_ / static_cast<double>(timed_steps_) : 0;
@@ -165,12 +167,23 @@ std::optional<BestStep> RunReport::Best(const std::string& metric) const {
 }
 
 void RunReport::Remember(LogEntry entry) {
+  std::map<std::string, double> scalars;
+  for (const auto& [name, value] : entry.values) scalars[TagOf(name)] = value;
+  events_->Scalars(entry.step, scalars);
   history_.push_back(std::move(entry));
   if (history_.size() > kMaxLogEntries) history_.erase(history_.begin());
 }
 
 void RunReport::Note(const std::string& event, const std::string& detail) {
   Write(Json{{"event", event}, {"detail", detail}}.dump());
+}
+
+void RunReport::Start(int64_t step, uint32_t attempt) {
+  Write(Json{{"event", "start"},
+             {"detail", absl::StrCat("step ", step, " attempt ", attempt)},
+             {"step", step}}
+            .dump());
+  events_->GoOnFrom(step);
 }
 
 absl::Status RunReport::Finish(int64_t steps, uint64_t sent_bytes, uint64_t states_bytes,

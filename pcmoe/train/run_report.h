@@ -1,5 +1,5 @@
-// pcmoe/train/run_report.h: what a run tells people: a line on stderr, JSON lines in a file, a
-// summary.
+// pcmoe/train/run_report.h: what a run tells people: a line on stderr, JSON lines in a file,
+// TensorBoard's events, a summary.
 #pragma once
 
 #include <cstdio>
@@ -12,6 +12,7 @@
 #include "pcmoe/base/status.h"
 #include "pcmoe/eval/eval_set.h"
 #include "pcmoe/train/checkpoints.h"
+#include "pcmoe/train/event_file.h"
 
 namespace pcmoe::train {
 
@@ -30,7 +31,8 @@ struct StepRecord {
   int64_t rows_sent = 0;      ///< Distinct (token, remote owner) rows, forward.
   std::string slowest_party;  ///< Whom this party waited for longest; empty: nobody.
   double slowest_wait_s = 0;
-  std::vector<int64_t> load;  ///< Choices per expert, this party's tokens, summed over layers.
+  /// Choices per expert in each layer, this party's tokens; empty for a dense layer.
+  std::vector<std::vector<int64_t>> load_le;
 };
 
 /// The best evaluation of a run.
@@ -40,8 +42,8 @@ struct BestStep {
   int64_t evaluations_after = 0;  ///< None of them better.
 };
 
-/// Writes OUTPUT_DIR/metrics.jsonl (appending) and OUTPUT_DIR/result.json. No text, no token, no
-/// tensor.
+/// Writes OUTPUT_DIR/metrics.jsonl (appending), OUTPUT_DIR/runs/events.out.tfevents.* (one a
+/// process) and OUTPUT_DIR/result.json. No text, no token, no tensor.
 class RunReport {
  public:
   /// `print` puts a line a step on stderr.
@@ -60,6 +62,8 @@ class RunReport {
   void Note(const std::string& event, const std::string& detail);
   /// The best evaluation so far by the federation's mean, from the history; the earliest of equals.
   std::optional<BestStep> Best(const std::string& metric) const;
+  /// The run starts, or goes on, from `step`: what was said of later steps is void.
+  void Start(int64_t step, uint32_t attempt);
   /// What was logged up to here, for a checkpoint: at most kMaxLogEntries, the newest. A run that
   /// goes on from a checkpoint goes on from its history.
   const std::vector<LogEntry>& history() const { return history_; }
@@ -75,6 +79,7 @@ class RunReport {
 
   std::filesystem::path output_dir_;
   std::FILE* file_ = nullptr;
+  std::optional<EventFile> events_;  // there once Create is done
   int64_t max_steps_ = 0, logging_steps_ = 1;
   bool print_ = true;
   double seconds_ = 0, tokens_ = 0;  // of this process, without the first step

@@ -121,7 +121,7 @@ absl::Status Trainer::MeetAndRestore() {
     if (step_ >= 0 || !held.empty()) base::LogInfo("going on from the start");
   }
   step_ = meeting.step;
-  parts_.report.Note("start", absl::StrCat("step ", step_, " attempt ", attempt_));
+  parts_.report.Start(step_, attempt_);
   return parts_.checkpoints.RemoveAfter(step_);
 }
 
@@ -159,7 +159,7 @@ absl::Status Trainer::RunOneStep() {
                     .aux_loss = report->own.balance_loss,
                     .tokens = report->own.loss_tokens,
                     .federation_tokens = report->federation_tokens,
-                    .load = report->own.load_e};
+                    .load_le = report->own.load_le};
   if (record.tokens > 0) record.loss = report->own.loss_sum / static_cast<double>(record.tokens);
   record.sent_bytes = parts_.session.sent_bytes() - sent_before;
   const std::vector<double> waits = parts_.session.TakeWaits();

@@ -116,6 +116,46 @@ class Sim(FederationCase):
         runs = json.loads(out)["runs"]
         self.assertEqual(runs["federated"]["eval_loss"], runs["central"]["eval_loss"])
         self.assertEqual(runs["federated"]["sent_bytes"], 0)
+        self.assert_reports(self.out, runs)
+
+    def report(self, *arguments):
+        return subprocess.run([self.binary, "report", *arguments], capture_output=True, encoding="utf-8",
+                              check=False, timeout=PATIENCE_S)
+
+    def assert_reports(self, out, runs):
+        """The sim and each of its runs end with a page; `pcmoe report` makes the same one again."""
+        central = out / "compared_with" / "central" / "out"
+        texts = [json.loads(line)["text"] for file in self.root.glob("*.jsonl")
+                 for line in file.read_text(encoding="utf-8").splitlines()]
+        self.assertGreater(len(texts), 10)
+        for folder in (out, out / "a" / "out", central):
+            page = (folder / "report.html").read_text(encoding="utf-8")
+            self.assertEqual([], [text for text in texts if text[:40] in page])
+            self.assertIn("How it was made", page)
+            again = self.report(folder, "--out", self.root / "again.html")
+            self.assertEqual((again.returncode, again.stderr), (0, ""))
+            self.assertEqual((self.root / "again.html").read_text(encoding="utf-8"), page)
+            if folder != out:
+                self.assertEqual(len(list((folder / "runs").glob("events.out.tfevents.*"))), 1)
+        # Two layers; every token of a step makes as many choices in each.
+        for line in (central / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            load = json.loads(line).get("expert_load", [[1], [1]])
+            self.assertEqual([len(load), len({sum(layer) for layer in load})], [2, 1], line)
+        page = (out / "report.html").read_text(encoding="utf-8")
+        self.assertIn("%.4f" % runs["central"]["mean_eval_loss"], page)
+        planned = json.loads((central / "about.json").read_text(encoding="utf-8"))["planned"]
+        measured = json.loads((central / "result.json").read_text(encoding="utf-8"))
+        self.assertLess(abs(planned["states_bytes"] / measured["states_bytes"] - 1), 0.1)
+
+    def test_no_report_of_what_is_no_run(self):
+        empty = self.root / "empty"
+        empty.mkdir()
+        for arguments, sentence in (((empty,), "holds no run"), ((self.root / "absent",), "is not a folder")):
+            done = self.report(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (4, ""))
+            self.assertTrue(done.stderr.startswith("pcmoe: "), done.stderr)
+            self.assertIn(sentence, done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1)
 
     def labelled(self):
         """A word to classify for every party: what its first letter says; c has ten times the rows."""
