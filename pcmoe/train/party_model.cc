@@ -158,4 +158,11 @@ absl::Status PartyModel::Load(const fs::path& folder) {
   return absl::OkStatus();
 }
 
+absl::Status PartyModel::LoadWeights(const fs::path& folder) {
+  PCMOE_RETURN_IF_ERROR(model::LoadCheckpoint(folder, config_, backbone_->mutable_weights(),
+                                              shard_->mutable_weights()));
+  Refresh();
+  return absl::OkStatus();
+}
+
 }  // namespace pcmoe::train

@@ -71,6 +71,7 @@ struct RunConfig {
   std::string identity = ".";
   std::string listen;  ///< Address to listen on; empty: every one. Port: the manifest's.
   std::string output_dir = "out";
+  std::string export_dir;  ///< Takes the whole model at the end of the run; empty: no export.
   std::string on_peer_loss = "wait";  ///< "wait" for its return, or "stop".
   double peer_timeout_s = 60;
   double keepalive_s = 10;

@@ -1,0 +1,28 @@
+// pcmoe/train/export_run.h: `pcmoe export`: parties of a run that is over meet once more, agree on
+// the newest step that all have, and export it.
+#pragma once
+
+#include <functional>
+
+#include "absl/time/time.h"
+#include "pcmoe/exchange/session/session.h"
+#include "pcmoe/train/checkpoints.h"
+#include "pcmoe/train/model_export.h"
+
+namespace pcmoe::train {
+
+/// What an export works with; all outlive it.
+struct ExportRunParts {
+  exchange::Session& session;
+  PartyModel& model;
+  const Checkpoints& checkpoints;
+  absl::Duration rendezvous_timeout;
+  std::function<bool()> interrupted;
+  ModelExport& model_export;  ///< Of `model`.
+};
+
+/// One attempt: a party that is lost ends it for all. Checkpoints stay as they are.
+/// FAILED_PRECONDITION when there is no step that all parties have on disk.
+absl::Status RunExport(const ExportRunParts& parts);
+
+}  // namespace pcmoe::train
