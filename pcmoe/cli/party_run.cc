@@ -183,6 +183,7 @@ absl::Status ExportOnly(const Inputs& inputs, exchange::Session& session,
                            .model = model,
                            .checkpoints = checkpoints,
                            .rendezvous_timeout = absl::Seconds(inputs.config.rendezvous_timeout_s),
+                           .wait_for_peers = inputs.config.on_peer_loss == "wait",
                            .interrupted = [] { return g_interrupted.load(); },
                            .model_export = exports});
 }

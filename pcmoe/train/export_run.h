@@ -17,12 +17,13 @@ struct ExportRunParts {
   PartyModel& model;
   const Checkpoints& checkpoints;
   absl::Duration rendezvous_timeout;
+  bool wait_for_peers = true;  ///< [run] on_peer_loss: meet again when one is lost.
   std::function<bool()> interrupted;
   ModelExport& model_export;  ///< Of `model`.
 };
 
-/// One attempt: a party that is lost ends it for all. Checkpoints stay as they are.
-/// FAILED_PRECONDITION when there is no step that all parties have on disk.
+/// Checkpoints stay as they are. FAILED_PRECONDITION when there is no step that all parties have on
+/// disk. Closes the session: what was fetched is proved without the others.
 absl::Status RunExport(const ExportRunParts& parts);
 
 }  // namespace pcmoe::train

@@ -35,6 +35,12 @@ absl::Status ModelExport::Fetch(int64_t step, uint32_t attempt) {
   // The step before `step` is the last that was run; this comes after its evaluation.
   PCMOE_RETURN_IF_ERROR(session_.EnterStep(static_cast<uint64_t>(step - 1), attempt,
                                            exchange::Session::Phase::kExport));
+  // All are here, so that an error is heard by all.
+  PCMOE_RETURN_IF_ERROR(session_.Broadcast(wire::MessageKind::kBegin, {}));
+  for (int peer = 0; peer < session_.parties(); ++peer) {
+    if (peer == session_.self()) continue;
+    PCMOE_RETURN_IF_ERROR(session_.Await(wire::MessageKind::kBegin, peer, 0, 0).status());
+  }
   PCMOE_RETURN_IF_ERROR(CheckPolicy());  // before a byte of it leaves
   source_.begin(static_cast<uint64_t>(step));
   step_ = step;
