@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(tokenizer config manifest frame safetensors mask)
+[ ${#targets[@]} -gt 0 ] || targets=(tokenizer config manifest frame safetensors mask ledger policy)
 build=build/fuzz
 
 tools/setup.sh build fuzz

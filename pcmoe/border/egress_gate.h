@@ -32,6 +32,9 @@ class EgressGate {
   absl::StatusOr<wire::Sealed> Release(wire::PartyIndex to, const wire::MessageHeader& header,
                                        wire::Buffer payload);
 
+  /// Whether the policy lets `kind` go to `to`: what Release would say, before anything is made.
+  absl::Status CheckPolicy(wire::PartyIndex to, wire::MessageKind kind) const;
+
   /// Makes the ledger durable; called when a step is committed or a checkpoint is cut.
   absl::Status SyncLedger();
 
@@ -39,8 +42,6 @@ class EgressGate {
   uint64_t released_bytes(wire::PartyIndex to) const;
 
  private:
-  absl::Status CheckPolicy(wire::PartyIndex to, wire::MessageKind kind) const;
-
   const Policy policy_;
   mutable std::mutex mutex_;
   std::unique_ptr<Ledger> ledger_;        // guarded by mutex_

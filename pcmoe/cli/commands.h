@@ -9,6 +9,7 @@ namespace pcmoe::cli {
 
 void AddTrain(CLI::App& app, absl::Status& result);
 void AddProvision(CLI::App& app, absl::Status& result);
+void AddExport(CLI::App& app, absl::Status& result);
 void AddLedger(CLI::App& app, absl::Status& result);
 void AddPlan(CLI::App& app, absl::Status& result);
 void AddEval(CLI::App& app, absl::Status& result);

@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   absl::Status result;
   pcmoe::cli::AddTrain(app, result);
   pcmoe::cli::AddProvision(app, result);
+  pcmoe::cli::AddExport(app, result);
   pcmoe::cli::AddLedger(app, result);
   pcmoe::cli::AddPlan(app, result);
   pcmoe::cli::AddSim(app, result);

@@ -40,6 +40,25 @@ absl::StatusOr<federation::Owners> ReadPlacement(const std::string& path,
   return owners;
 }
 
+// No message of unit weights in fp32 is larger, whatever is aggregated: the most experts that a
+// party has in a layer with the largest block, or embedding, or head.
+uint64_t LargestMessage(const model::ModelConfig& model, const federation::Placement& placement) {
+  size_t owned = 0;
+  for (int layer = 0; layer < placement.layers(); ++layer) {
+    for (int party = 0; party < placement.parties(); ++party) {
+      owned = std::max(owned, placement.ExpertsOf(party, layer).size());
+    }
+  }
+  const auto experts = static_cast<int64_t>(owned);
+  const model::BackboneSizes sizes = model::SizesOfBackbone(model);
+  const int64_t block = *std::max_element(sizes.blocks_l.begin(), sizes.blocks_l.end());
+  const int64_t layer = experts * 3 * model.expert_size * model.hidden_size + block;
+  constexpr uint64_t kPadding = 1 << 20;          // 64 bytes a tensor at most
+  constexpr uint64_t kMost = uint64_t{16} << 30;  // that a manifest may say
+  const auto elements = static_cast<uint64_t>(std::max({layer, sizes.embedding, sizes.head}));
+  return std::min(4 * elements + kPadding, kMost);
+}
+
 }  // namespace
 
 absl::StatusOr<federation::Manifest> ManifestFrom(train::RunConfig config,
@@ -75,10 +94,12 @@ absl::StatusOr<federation::Manifest> ManifestFrom(train::RunConfig config,
   }
   const auto sparse =
       static_cast<size_t>(std::count(model.sparse_layers.begin(), model.sparse_layers.end(), true));
-  PCMOE_RETURN_IF_ERROR(federation::Placement::Create(manifest.owners, sparse,
-                                                      static_cast<size_t>(model.num_experts),
-                                                      manifest.parties.size())
-                            .status());
+  PCMOE_ASSIGN_OR_RETURN(
+      const federation::Placement placement,
+      federation::Placement::Create(manifest.owners, sparse, static_cast<size_t>(model.num_experts),
+                                    manifest.parties.size()));
+  manifest.limits.max_message_bytes =
+      std::max(manifest.limits.max_message_bytes, LargestMessage(model, placement));
   manifest.max_steps = static_cast<uint64_t>(config.max_steps);
   manifest.training = train::SharedTraining(config);
   return manifest;

@@ -75,10 +75,9 @@ absl::Status AddTable(const toml::table& table, const std::vector<std::string>& 
   return absl::OkStatus();
 }
 
-absl::StatusOr<toml::table> ReadToml(const std::string& path) {
-  PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, kMaxPolicyBytes));
+absl::StatusOr<toml::table> ParseToml(const std::string& text) {
   try {
-    return toml::parse(text, path);
+    return toml::parse(text);
   } catch (const toml::parse_error& error) {  // toml++ reports by exception only
     std::ostringstream place;
     place << error.source().begin;
@@ -87,9 +86,11 @@ absl::StatusOr<toml::table> ReadToml(const std::string& path) {
   }
 }
 
-absl::Status AddFile(const std::string& path, const std::vector<std::string>& names,
-                     Releases& forbidden) {
-  PCMOE_ASSIGN_OR_RETURN(const toml::table root, ReadToml(path));
+}  // namespace
+
+absl::Status AddPolicyText(const std::string& text, const std::vector<std::string>& names,
+                           border::Policy& policy) {
+  PCMOE_ASSIGN_OR_RETURN(const toml::table root, ParseToml(text));
   for (const auto& [key, node] : root) {
     if ((key != "allow" && key != "forbid") || !node.is_table()) {
       return absl::InvalidArgumentError(
@@ -103,14 +104,12 @@ absl::Status AddFile(const std::string& path, const std::vector<std::string>& na
     PCMOE_RETURN_IF_ERROR(AddTable(*allow, names, allowed));
     PCMOE_RETURN_IF_ERROR(Add("*", "*", names, all));
     for (const auto& release : all) {
-      if (!allowed.contains(release)) forbidden.insert(release);
+      if (!allowed.contains(release)) policy.forbidden.insert(release);
     }
   }
   const toml::table* forbid = root["forbid"].as_table();
-  return forbid == nullptr ? absl::OkStatus() : AddTable(*forbid, names, forbidden);
+  return forbid == nullptr ? absl::OkStatus() : AddTable(*forbid, names, policy.forbidden);
 }
-
-}  // namespace
 
 absl::StatusOr<border::Policy> PolicyOf(const train::RunConfig& config,
                                         const std::vector<std::string>& names) {
@@ -122,8 +121,8 @@ absl::StatusOr<border::Policy> PolicyOf(const train::RunConfig& config,
         WithContext(Add(parts.first, parts.second, names, policy.forbidden), "[border] forbid"));
   }
   if (!config.policy.empty()) {
-    PCMOE_RETURN_IF_ERROR(
-        WithContext(AddFile(config.policy, names, policy.forbidden), config.policy));
+    PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(config.policy, kMaxPolicyBytes));
+    PCMOE_RETURN_IF_ERROR(WithContext(AddPolicyText(text, names, policy), config.policy));
   }
   return policy;
 }

@@ -18,4 +18,8 @@ namespace pcmoe::cli {
 absl::StatusOr<border::Policy> PolicyOf(const train::RunConfig& config,
                                         const std::vector<std::string>& names);
 
+/// Adds to `policy` what the text of such a file forbids.
+absl::Status AddPolicyText(const std::string& text, const std::vector<std::string>& names,
+                           border::Policy& policy);
+
 }  // namespace pcmoe::cli

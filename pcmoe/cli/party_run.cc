@@ -7,9 +7,11 @@
 #include <atomic>
 #include <csignal>
 
+#include "pcmoe/base/file.h"
 #include "pcmoe/base/log.h"
 #include "pcmoe/base/random.h"
 #include "pcmoe/cli/about.h"
+#include "pcmoe/cli/party_export.h"
 #include "pcmoe/cli/party_policy.h"
 #include "pcmoe/cli/party_recording.h"
 #include "pcmoe/cli/report.h"
@@ -17,6 +19,7 @@
 #include "pcmoe/exchange/weights/weights_provider.h"
 #include "pcmoe/provision/identity.h"
 #include "pcmoe/tensor/memory.h"
+#include "pcmoe/train/export_run.h"
 #include "pcmoe/train/trainer.h"
 #include "pcmoe/transport/grpc_channel.h"
 
@@ -32,6 +35,7 @@ void OnSignal(int) { g_interrupted.store(true); }
 struct Inputs {
   train::RunConfig config;
   bool print_steps = true;
+  std::optional<train::ExportRequest> only_export;  // instead of training
   std::optional<provision::Identity> identity;
   model::ModelConfig model;
   std::vector<data::BatchSource> sources;
@@ -177,13 +181,33 @@ absl::StatusOr<std::unique_ptr<transport::Channel>> OpenChannel(
 // After the output_dir is there and before the first step: a run that is killed has it too.
 void WriteAboutOf(const Inputs& inputs) {
   size_t most = 0;
-  for (const auto& batches : inputs.eval_batches) most = std::max(most, batches.size());
+  for (const eval::EvalSet& set : inputs.eval_sets) most = std::max(most, set.batches().size());
   const RunFacts facts{.config = inputs.config,
                        .model = inputs.model,
                        .identity = inputs.identity ? &*inputs.identity : nullptr,
                        .train_files = static_cast<int64_t>(inputs.sources.size()),
                        .eval_micro_batches = static_cast<int64_t>(most)};
   WriteAbout(AboutRun(facts), inputs.config.output_dir);
+}
+
+train::ExportRequest RequestOf(const Inputs& inputs) {
+  train::ExportRequest request =
+      RequestFor(inputs.only_export, inputs.config, ModelFolder(inputs.config));
+  request.party = inputs.names()[static_cast<size_t>(inputs.self())];
+  if (inputs.identity) request.federation = base::ToHex(inputs.identity->manifest.Digest());
+  return request;
+}
+
+absl::Status ExportOnly(const Inputs& inputs, exchange::Session& session,
+                        const train::Checkpoints& checkpoints, train::PartyModel& model,
+                        train::ModelExport& exports) {
+  return train::RunExport({.session = session,
+                           .model = model,
+                           .checkpoints = checkpoints,
+                           .rendezvous_timeout = absl::Seconds(inputs.config.rendezvous_timeout_s),
+                           .wait_for_peers = inputs.config.on_peer_loss == "wait",
+                           .interrupted = [] { return g_interrupted.load(); },
+                           .model_export = exports});
 }
 
 absl::Status RunAlone(Inputs& inputs) {
@@ -194,6 +218,17 @@ absl::Status RunAlone(Inputs& inputs) {
   model::LocalExperts experts(model->shard());
   exchange::Session session(nullptr, nullptr, {.names = inputs.names()});
   train::Checkpoints checkpoints(config.output_dir, "", config.save_total_limit);
+  const auto sparse = static_cast<size_t>(
+      std::count(inputs.model.sparse_layers.begin(), inputs.model.sparse_layers.end(), true));
+  PCMOE_ASSIGN_OR_RETURN(
+      const federation::Placement placement,
+      federation::Placement::Create({}, sparse, static_cast<size_t>(inputs.model.num_experts), 1));
+  const exchange::ExpertMap map(inputs.model, placement);
+  exchange::ModelFetch fetch(inputs.model, map, {inputs.model, map, {}}, model->shard(),
+                             model->backbone(), session);
+  train::ModelExport exports(inputs.model, session, nullptr, SourceOf(fetch), RequestOf(inputs));
+  PCMOE_RETURN_IF_ERROR(exports.CheckTarget());
+  if (inputs.only_export) return ExportOnly(inputs, session, checkpoints, *model, exports);
   PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
                          train::RunReport::Create(config.output_dir, config.max_steps,
                                                   config.logging_steps, inputs.print_steps));
@@ -208,7 +243,8 @@ absl::Status RunAlone(Inputs& inputs) {
                          .checkpoints = checkpoints,
                          .report = report,
                          .baseline_bytes = baseline,
-                         .interrupted = [] { return g_interrupted.load(); }})
+                         .interrupted = [] { return g_interrupted.load(); },
+                         .model_export = exports.wanted() ? &exports : nullptr})
       .Run();
 }
 
@@ -299,10 +335,7 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
   PCMOE_ASSIGN_OR_RETURN(
       const auto model,
       train::PartyModel::Create(inputs.model, config, owners.HoldingsOf(inputs.self(), map)));
-  PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
-                         train::RunReport::Create(config.output_dir, config.max_steps,
-                                                  config.logging_steps, inputs.print_steps));
-  WriteAboutOf(inputs);
+  PCMOE_RETURN_IF_ERROR(base::CreateFolder(config.output_dir, 0700));
   PCMOE_ASSIGN_OR_RETURN(
       auto ledger,
       border::Ledger::Open(fs::path(config.output_dir) / "ledger.jsonl", inputs.names()));
@@ -316,49 +349,78 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
       channel.get(), &gate,
       {.peer_timeout = absl::Seconds(config.peer_timeout_s), .names = inputs.names()});
   session.SetInterrupt([] { return g_interrupted.load(); });
+  train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
+                                 config.save_total_limit);
+  exchange::ModelFetch fetch(inputs.model, map, owners, model->shard(), model->backbone(), session);
+  train::ModelExport exports(inputs.model, session, &gate, SourceOf(fetch), RequestOf(inputs));
+  PCMOE_RETURN_IF_ERROR(exports.CheckTarget());
+  if (exports.wanted()) PCMOE_RETURN_IF_ERROR(CheckMessagesFit(fetch, manifest));
+  if (inputs.only_export) {
+    const absl::Status exported = ExportOnly(inputs, session, checkpoints, *model, exports);
+    session.Close();
+    return exported;
+  }
+  PCMOE_RETURN_IF_ERROR(exports.CheckPolicy());  // not only after hours of training
+  PCMOE_ASSIGN_OR_RETURN(train::RunReport report,
+                         train::RunReport::Create(config.output_dir, config.max_steps,
+                                                  config.logging_steps, inputs.print_steps));
+  WriteAboutOf(inputs);
   PCMOE_ASSIGN_OR_RETURN(const Exchange opened,
                          OpenExchange(inputs, identity, map, owners, *model, session));
   if (opened.rows != nullptr) recording.Observe(session, *opened.rows);
-  train::Checkpoints checkpoints(config.output_dir, base::ToHex(manifest.Digest()),
-                                 config.save_total_limit);
-  const absl::Status status = train::Trainer({.config = config,
-                                              .session = session,
-                                              .experts = *opened.experts,
-                                              .model = *model,
-                                              .gate = &gate,
-                                              .sources = inputs.sources,
-                                              .eval_names = inputs.eval_names,
-                                              .eval_sets = inputs.eval_sets,
-                                              .checkpoints = checkpoints,
-                                              .report = report,
-                                              .schedule_seed = manifest.schedule_seed,
-                                              .baseline_bytes = baseline,
-                                              .interrupted = [] { return g_interrupted.load(); },
-                                              .batches_observer = recording.BatchesObserver()})
-                                  .Run();
+  const absl::Status status =
+      train::Trainer({.config = config,
+                      .session = session,
+                      .experts = *opened.experts,
+                      .model = *model,
+                      .gate = &gate,
+                      .sources = inputs.sources,
+                      .eval_names = inputs.eval_names,
+                      .eval_sets = inputs.eval_sets,
+                      .checkpoints = checkpoints,
+                      .report = report,
+                      .schedule_seed = manifest.schedule_seed,
+                      .baseline_bytes = baseline,
+                      .interrupted = [] { return g_interrupted.load(); },
+                      .batches_observer = recording.BatchesObserver(),
+                      .model_export = exports.wanted() ? &exports : nullptr})
+          .Run();
   session.Close();
   return status;
 }
 
 }  // namespace
 
-absl::Status RunParty(const fs::path& config_path, const std::vector<std::string>& overrides,
-                      bool print_steps) {
+namespace {
+
+absl::Status Run(const fs::path& config_path, const std::vector<std::string>& overrides,
+                 Inputs inputs) {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   std::signal(SIGPIPE, SIG_IGN);
   tensor::InstallCountingAllocator();
-  Inputs inputs{.print_steps = print_steps};
   PCMOE_ASSIGN_OR_RETURN(inputs.config, train::LoadRunConfig(config_path, overrides));
   PCMOE_RETURN_IF_ERROR(LoadFederation(config_path, inputs));
   at::set_num_threads(static_cast<int>(inputs.config.num_threads));
   at::globalContext().setFlushDenormal(true);
   PCMOE_RETURN_IF_ERROR(LoadModelConfig(inputs));
-  PCMOE_RETURN_IF_ERROR(LoadData(inputs));
+  if (!inputs.only_export) PCMOE_RETURN_IF_ERROR(LoadData(inputs));
   PCMOE_RETURN_IF_ERROR(inputs.identity ? RunFederated(inputs, *inputs.identity)
                                         : RunAlone(inputs));
-  WriteReportOrWarn(inputs.config.output_dir);
+  if (!inputs.only_export) WriteReportOrWarn(inputs.config.output_dir);
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status RunParty(const fs::path& config_path, const std::vector<std::string>& overrides,
+                      bool print_steps) {
+  return Run(config_path, overrides, {.print_steps = print_steps});
+}
+
+absl::Status ExportParty(const fs::path& config_path, const std::vector<std::string>& overrides,
+                         const train::ExportRequest& request) {
+  return Run(config_path, overrides, {.only_export = request});
 }
 
 }  // namespace pcmoe::cli

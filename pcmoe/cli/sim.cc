@@ -35,7 +35,7 @@ struct Flags {
   std::vector<std::string> set;
   int first_port = 0;
   double stall_timeout_s = 1200;
-  bool json = false, replace = false;
+  bool json = false, replace = false, export_models = false;
 };
 
 // a, b, .. z, then p27, p28, ..
@@ -135,6 +135,7 @@ absl::Status Run(const Flags& flags) {
   PCMOE_ASSIGN_OR_RETURN(const std::vector<std::string> comparisons, Comparisons(flags));
   plan.out = fs::absolute(flags.out).lexically_normal();
   plan.first_port = static_cast<uint16_t>(flags.first_port);
+  if (flags.export_models) plan.config.export_dir = "export";
   PCMOE_RETURN_IF_ERROR(plan.config.Validate());
   PCMOE_RETURN_IF_ERROR(PrepareOut(plan.out, flags.replace));
   // All folders first, so that a config that cannot be compared fails before an hour of training.
@@ -184,6 +185,8 @@ void AddSim(CLI::App& app, absl::Status& result) {
   sim->add_option("--stall-timeout", flags->stall_timeout_s,
                   "Seconds without news that end the run")
       ->check(CLI::Range(1.0, 1e6));
+  sim->add_flag("--export", flags->export_models,
+                "Every process writes its whole model to the folder export beside its config");
   sim->add_flag("--json", flags->json, "One JSON object on stdout");
   sim->add_flag("--replace", flags->replace, "Remove an earlier sim in --out first");
   sim->callback([flags, &result] { result = Run(*flags); });

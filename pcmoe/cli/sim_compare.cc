@@ -32,6 +32,8 @@ absl::StatusOr<double> NumberAt(const Json& json, const char* key,
 absl::Status AddEvaluation(const SimPlan& plan, const std::string& party, const Json& evaluations,
                            const std::filesystem::path& path, SimOutcome& outcome) {
   double sum = 0;
+  double right = 0;
+  double examples = 0;
   int64_t tokens = 0;
   for (const std::string& file : ConfigOf(plan, party).eval) {
     const auto found = evaluations.find(file);
@@ -40,7 +42,13 @@ absl::Status AddEvaluation(const SimPlan& plan, const std::string& party, const 
     PCMOE_ASSIGN_OR_RETURN(const double count, NumberAt(*found, "eval_tokens", path));
     sum += loss * count;
     tokens += static_cast<int64_t>(count);
+    if (!found->contains("eval_accuracy")) continue;
+    PCMOE_ASSIGN_OR_RETURN(const double accuracy, NumberAt(*found, "eval_accuracy", path));
+    PCMOE_ASSIGN_OR_RETURN(const double rows, NumberAt(*found, "eval_examples", path));
+    right += accuracy * rows;
+    examples += rows;
   }
+  if (examples > 0) outcome.eval_accuracy[party] = right / examples;
   if (tokens == 0) return absl::OkStatus();
   outcome.eval_loss[party] = sum / static_cast<double>(tokens);
   outcome.eval_tokens[party] = tokens;
@@ -150,6 +158,25 @@ std::string TableOf(const std::vector<SimOutcome>& outcomes,
         Bytes(outcome.states_bytes), Bytes(outcome.resident_bytes), Bytes(outcome.sent_bytes),
         outcome.tokens_per_s);
   }
+  if (std::all_of(outcomes.begin(), outcomes.end(),
+                  [](const SimOutcome& outcome) { return outcome.eval_accuracy.empty(); })) {
+    return text;
+  }
+  absl::StrAppend(&text, "Accuracy on rows with a label, in %.\n");
+  for (const SimOutcome& outcome : outcomes) {
+    absl::StrAppendFormat(&text, "%-15s", outcome.name);
+    double sum = 0;
+    for (const std::string& party : parties) {
+      const auto found = outcome.eval_accuracy.find(party);
+      sum += found == outcome.eval_accuracy.end() ? 0 : found->second;
+      absl::StrAppendFormat(&text, " %8s",
+                            found == outcome.eval_accuracy.end()
+                                ? "-"
+                                : absl::StrFormat("%.2f", 100 * found->second));
+    }
+    const auto count = static_cast<double>(std::max<size_t>(outcome.eval_accuracy.size(), 1));
+    absl::StrAppendFormat(&text, " %8.2f\n", 100 * sum / count);
+  }
   return text;
 }
 
@@ -183,6 +210,7 @@ Json JsonOf(const std::vector<SimOutcome>& outcomes, const std::vector<std::stri
     runs[outcome.name] = {{"steps", outcome.steps},
                           {"eval_loss", outcome.eval_loss},
                           {"eval_tokens", outcome.eval_tokens},
+                          {"eval_accuracy", outcome.eval_accuracy},
                           {"mean_eval_loss", std::isnan(mean) ? Json() : Json(mean)},
                           {"states_bytes", outcome.states_bytes},
                           {"peak_allocated_bytes", outcome.allocated_bytes},

@@ -15,8 +15,9 @@ namespace pcmoe::cli {
 struct SimOutcome {
   std::string name;
   int64_t steps = 0;
-  std::map<std::string, double> eval_loss;     ///< Party -> nats a token on its evaluation files.
-  std::map<std::string, int64_t> eval_tokens;  ///< Party -> tokens that the loss is the mean of.
+  std::map<std::string, double> eval_loss;      ///< Party -> nats a token on its evaluation files.
+  std::map<std::string, int64_t> eval_tokens;   ///< Party -> tokens that the loss is the mean of.
+  std::map<std::string, double> eval_accuracy;  ///< Party -> share of rows with a label, if any.
   uint64_t states_bytes = 0;     ///< Weights, gradients, optimizer state: the largest process.
   uint64_t allocated_bytes = 0;  ///< Peak of all tensors, the largest process.
   uint64_t resident_bytes = 0;   ///< Peak of the process, the largest one.

@@ -48,6 +48,7 @@ absl::StatusOr<SimProcess> WriteProcess(const fs::path& folder, const std::strin
                                         train::RunConfig config, bool with_shared) {
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(folder, 0700));
   config.output_dir = (folder / "out").string();
+  if (!config.export_dir.empty()) config.export_dir = (folder / "export").string();
   SimProcess process{.name = name, .output_dir = config.output_dir};
   process.child = {.name = name,
                    .config = folder / "party.toml",

@@ -92,6 +92,10 @@ class Backbone {
   void ResetGradients();
   /// The stages at home, as a source may give them out: undefined where they are elsewhere.
   BlockUse HomeBlock(int64_t layer);
+  /// The fp32 master weights of the same, fused as they travel.
+  const BlockWeights& MasterBlock(int64_t layer) const {
+    return layers_[static_cast<size_t>(layer)].master;
+  }
   EmbeddingUse HomeEmbedding() const;
   HeadUse HomeHead() const;
   const BackboneParameters& weights() const { return weights_; }

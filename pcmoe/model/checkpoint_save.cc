@@ -1,5 +1,5 @@
 // pcmoe/model/checkpoint_save.cc: writes a model as a folder that transformers loads
-// (parameters.h).
+// (checkpoint_writer.h, parameters.h).
 #include <array>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_format.h"
 #include "pcmoe/base/file.h"
-#include "pcmoe/model/parameters.h"
+#include "pcmoe/model/checkpoint_writer.h"
 
 namespace pcmoe::model {
 namespace {
@@ -47,39 +47,6 @@ absl::Status CopyFiles(const fs::path& from, const fs::path& to) {
   return error ? failed(kTemplates) : absl::OkStatus();
 }
 
-// Consecutive tensors, as many a shard as fit `max_bytes`; a larger tensor has a shard of its own.
-std::vector<std::span<const NamedTensor>> Shards(std::span<const NamedTensor> tensors,
-                                                 uint64_t max_bytes) {
-  std::vector<std::span<const NamedTensor>> shards;
-  size_t begin = 0;
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const uint64_t size = tensors[i].tensor.nbytes();
-    if (i > begin && bytes + size > max_bytes) {
-      shards.push_back(tensors.subspan(begin, i - begin));
-      begin = i;
-      bytes = 0;
-    }
-    bytes += size;
-  }
-  shards.push_back(tensors.subspan(begin));
-  return shards;
-}
-
-absl::Status WriteIndex(const fs::path& folder, const std::vector<std::string>& files,
-                        const std::vector<std::span<const NamedTensor>>& shards) {
-  nlohmann::json weight_map = nlohmann::json::object();
-  uint64_t total = 0;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    for (const NamedTensor& item : shards[i]) {
-      weight_map[item.name] = files[i];
-      total += item.tensor.nbytes();
-    }
-  }
-  const nlohmann::json index{{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  return base::WriteFileAtomically(folder / kIndex, index.dump(2) + "\n");
-}
-
 // Weights of an earlier save under other file names would be read instead of, or beside, the new
 // ones.
 absl::Status RemoveStale(const fs::path& folder, const std::set<std::string>& written) {
@@ -100,9 +67,10 @@ absl::Status RemoveStale(const fs::path& folder, const std::set<std::string>& wr
 
 }  // namespace
 
-absl::Status SaveCheckpoint(const fs::path& folder, const ModelConfig& config,
-                            const BackboneParameters& backbone, const ExpertParameters& experts,
-                            const fs::path& base_folder, uint64_t max_shard_bytes) {
+absl::StatusOr<CheckpointWriter> CheckpointWriter::Create(const fs::path& folder,
+                                                          const ModelConfig& config,
+                                                          const fs::path& base_folder,
+                                                          uint64_t max_shard_bytes) {
   if (config.raw_json.empty()) {
     return absl::FailedPreconditionError(absl::StrCat(
         folder.string(), ": the model has no config.json to write; read its config from a file"));
@@ -110,23 +78,77 @@ absl::Status SaveCheckpoint(const fs::path& folder, const ModelConfig& config,
   PCMOE_RETURN_IF_ERROR(base::CreateFolder(folder));
   PCMOE_RETURN_IF_ERROR(CopyFiles(base_folder, folder));
   PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(folder / "config.json", config.raw_json));
-  std::vector<NamedTensor> tensors = NamedBackbone(config, backbone);
-  for (NamedTensor& item : NamedExperts(config, experts)) tensors.push_back(std::move(item));
-  const auto shards = Shards(tensors, max_shard_bytes);
+  return CheckpointWriter(folder, max_shard_bytes);
+}
+
+absl::Status CheckpointWriter::Add(std::vector<NamedTensor> tensors) {
+  for (NamedTensor& item : tensors) {
+    const uint64_t size = item.tensor.nbytes();
+    if (!waiting_.empty() && waiting_bytes_ + size > max_shard_bytes_) {
+      PCMOE_RETURN_IF_ERROR(WriteShard());
+    }
+    waiting_.push_back(std::move(item));
+    waiting_bytes_ += size;
+    total_bytes_ += size;
+  }
+  return absl::OkStatus();
+}
+
+// How many shards there will be is not known yet, and is in their names.
+fs::path CheckpointWriter::Unfinished(size_t shard) const {
+  return folder_ / absl::StrFormat("model-%05d.unfinished", shard + 1);
+}
+
+absl::Status CheckpointWriter::WriteShard() {
+  PCMOE_RETURN_IF_ERROR(
+      tensor::WriteSafetensors(Unfinished(names_by_shard_.size()), waiting_).status());
+  std::vector<std::string>& names = names_by_shard_.emplace_back();
+  for (const NamedTensor& item : waiting_) names.push_back(item.name);
+  waiting_.clear();
+  waiting_bytes_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointWriter::WriteIndex(const std::vector<std::string>& files) const {
+  nlohmann::json weight_map = nlohmann::json::object();
+  for (size_t i = 0; i < files.size(); ++i) {
+    for (const std::string& name : names_by_shard_[i]) weight_map[name] = files[i];
+  }
+  const nlohmann::json index{{"metadata", {{"total_size", total_bytes_}}},
+                             {"weight_map", weight_map}};
+  return base::WriteFileAtomically(folder_ / kIndex, index.dump(2) + "\n");
+}
+
+absl::Status CheckpointWriter::Finish() {
+  PCMOE_RETURN_IF_ERROR(WriteShard());
+  const size_t count = names_by_shard_.size();
   std::vector<std::string> files;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    files.push_back(shards.size() == 1
-                        ? "model.safetensors"
-                        : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, shards.size()));
-    const auto bytes = tensor::WriteSafetensors(folder / files.back(), shards[i]);
-    if (!bytes.ok()) return bytes.status();
+  for (size_t i = 0; i < count; ++i) {
+    files.push_back(count == 1 ? "model.safetensors"
+                               : absl::StrFormat("model-%05d-of-%05d.safetensors", i + 1, count));
+    std::error_code error;
+    fs::rename(Unfinished(i), folder_ / files.back(), error);
+    if (error) {
+      return absl::DataLossError(absl::StrCat((folder_ / files.back()).string(),
+                                              ": cannot be renamed to: ", error.message()));
+    }
   }
   std::set<std::string> written(files.begin(), files.end());
-  if (shards.size() > 1) {
-    PCMOE_RETURN_IF_ERROR(WriteIndex(folder, files, shards));
+  if (count > 1) {
+    PCMOE_RETURN_IF_ERROR(WriteIndex(files));
     written.insert(kIndex);
   }
-  return RemoveStale(folder, written);
+  return RemoveStale(folder_, written);
+}
+
+absl::Status SaveCheckpoint(const fs::path& folder, const ModelConfig& config,
+                            const BackboneParameters& backbone, const ExpertParameters& experts,
+                            const fs::path& base_folder, uint64_t max_shard_bytes) {
+  PCMOE_ASSIGN_OR_RETURN(CheckpointWriter writer,
+                         CheckpointWriter::Create(folder, config, base_folder, max_shard_bytes));
+  PCMOE_RETURN_IF_ERROR(writer.Add(NamedBackbone(config, backbone)));
+  PCMOE_RETURN_IF_ERROR(writer.Add(NamedExperts(config, experts)));
+  return writer.Finish();
 }
 
 }  // namespace pcmoe::model

@@ -117,7 +117,7 @@ absl::Status LoadCheckpoint(const std::filesystem::path& folder, const ModelConf
 absl::Status SaveCheckpoint(const std::filesystem::path& folder, const ModelConfig& config,
                             const BackboneParameters& backbone, const ExpertParameters& experts,
                             const std::filesystem::path& base_folder = {},
-                            uint64_t max_shard_bytes = uint64_t{5} << 30);
+                            uint64_t max_shard_bytes = 5'000'000'000);
 
 /// SHA-256 over the names and digests of the folder's .safetensors files: what a manifest names.
 absl::StatusOr<base::Sha256> DigestOfCheckpoint(const std::filesystem::path& folder);

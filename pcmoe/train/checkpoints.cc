@@ -94,12 +94,16 @@ absl::Status Checkpoints::Open() {
   }
   for (const int64_t step : Steps()) {
     PCMOE_ASSIGN_OR_RETURN(const TrainerState state, ReadState(step));
-    if (state.federation == federation_) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat(FolderOf(step).string(),
-                     " belongs to another federation or run; choose another output_dir"));
+    PCMOE_RETURN_IF_ERROR(CheckOwner(state));
   }
   return absl::OkStatus();
+}
+
+absl::Status Checkpoints::CheckOwner(const TrainerState& state) const {
+  if (state.federation == federation_) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(FolderOf(state.global_step).string(),
+                   " belongs to another federation or run; choose another output_dir"));
 }
 
 std::vector<int64_t> Checkpoints::Steps() const {
@@ -158,6 +162,12 @@ absl::StatusOr<TrainerState> Checkpoints::Load(int64_t step, PartyModel& model,
   PCMOE_RETURN_IF_ERROR(model.Load(FolderOf(step)));
   PCMOE_RETURN_IF_ERROR(experts.LoadState(FolderOf(step), step));
   return state;
+}
+
+absl::Status Checkpoints::LoadWeights(int64_t step, PartyModel& model) const {
+  PCMOE_ASSIGN_OR_RETURN(const TrainerState state, ReadState(step));
+  PCMOE_RETURN_IF_ERROR(CheckOwner(state));
+  return model.LoadWeights(FolderOf(step));
 }
 
 // A folder is removed file by file: under its own name, a crash would leave half a checkpoint.

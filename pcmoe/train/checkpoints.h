@@ -53,6 +53,10 @@ class Checkpoints {
   absl::StatusOr<TrainerState> Load(int64_t step, PartyModel& model,
                                     model::ExpertProvider& experts) const;
 
+  /// The weights of `step` alone, without Open: nothing in the folder is changed.
+  /// FAILED_PRECONDITION when they belong to another federation.
+  absl::Status LoadWeights(int64_t step, PartyModel& model) const;
+
   /// Removes checkpoints after `step`: their future was given up.
   absl::Status RemoveAfter(int64_t step);
   /// Keeps the newest `total_limit`, everything from `common_step` on, which all parties have, and
@@ -62,6 +66,7 @@ class Checkpoints {
  private:
   std::filesystem::path FolderOf(int64_t step) const;
   absl::StatusOr<TrainerState> ReadState(int64_t step) const;
+  absl::Status CheckOwner(const TrainerState& state) const;
   absl::Status Retire(int64_t step);
 
   const std::filesystem::path folder_;

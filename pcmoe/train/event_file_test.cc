@@ -91,7 +91,7 @@ TEST_F(EventFileTest, RunReportLogsWhatTransformersWould) {
                     .learning_rate = 0.25,
                     .load_le = {{3, 1}, {}}});
     }
-    report->MeanEvaluation(4, 1.5, 64);
+    report->MeanEvaluation(4, {.loss_sum = 96, .loss_tokens = 64});
   }
   EXPECT_EQ(Read(OnlyFile(folder_ / "out" / "runs")),
             "version brain.Event:2\nstart 1\n"

@@ -68,7 +68,7 @@ void PartyModel::MakeOptimizers() {
     const bool head = named.name == "lm_head.weight" || named.name == "model.norm.weight";
     (unit ? units : privates)
         .push_back({named.tensor, gradient->second, named.tensor.dim() >= 2,
-                    unit || head ? 1.0 : run_.private_lr_scale});
+                    unit || head || run_.private_lr_scale < 0 ? 1.0 : run_.private_lr_scale});
   }
   for (size_t l = 0; l < shard_->weights().size(); ++l) {
     const model::ExpertLayerParameters& layer = shard_->weights()[l];
@@ -157,6 +157,13 @@ absl::Status PartyModel::Load(const fs::path& folder) {
   PCMOE_RETURN_IF_ERROR(reader.Read("steps", steps));
   private_optimizer_->set_step(steps.const_data_ptr<int64_t>()[0]);
   unit_optimizer_->set_step(steps.const_data_ptr<int64_t>()[1]);
+  Refresh();
+  return absl::OkStatus();
+}
+
+absl::Status PartyModel::LoadWeights(const fs::path& folder) {
+  PCMOE_RETURN_IF_ERROR(model::LoadCheckpoint(folder, config_, backbone_->mutable_weights(),
+                                              shard_->mutable_weights()));
   Refresh();
   return absl::OkStatus();
 }

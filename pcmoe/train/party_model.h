@@ -33,6 +33,8 @@ class PartyModel {
 
   model::Backbone& backbone() { return *backbone_; }
   model::ExpertShard& shard() { return *shard_; }
+  const model::Backbone& backbone() const { return *backbone_; }
+  const model::ExpertShard& shard() const { return *shard_; }
   const model::ModelConfig& config() const { return config_; }
 
   /// Sum of squares of the gradients here: owned units, and what is private when `with_private`.
@@ -46,6 +48,8 @@ class PartyModel {
   /// Writes weights and optimizer state into an existing folder; reads them back bit for bit.
   absl::Status Save(const std::filesystem::path& folder);
   absl::Status Load(const std::filesystem::path& folder);
+  /// The weights alone; optimizer state stays as it is.
+  absl::Status LoadWeights(const std::filesystem::path& folder);
 
  private:
   PartyModel(const model::ModelConfig& config, const RunConfig& run,

@@ -45,9 +45,11 @@ std::optional<std::set<int64_t>> Decode(const wire::Buffer& buffer) {
 // One meeting's state: what was said for the current attempt.
 class Table {
  public:
-  Table(exchange::Session& session, std::set<int64_t> own)
+  Table(exchange::Session& session, std::set<int64_t> own, Intent intent)
       : session_(session),
         own_(std::move(own)),
+        intent_(intent),
+        intents_(static_cast<size_t>(session.parties()), intent),
         said_(static_cast<size_t>(session.parties())),
         refused_(said_.size()) {}
 
@@ -59,7 +61,8 @@ class Table {
   }
   void Greet(int peer) {
     if (peer == session_.self() || !session_.IsUp(peer)) return;
-    const absl::Status ignored = session_.Send(peer, wire::MessageKind::kHello, 0, 0, Encode(own_));
+    const absl::Status ignored = session_.Send(peer, wire::MessageKind::kHello, 0,
+                                               static_cast<uint16_t>(intent_), Encode(own_));
   }
   // Takes what peers said; a newer attempt is joined.
   void Listen() {
@@ -78,7 +81,29 @@ class Table {
       }
       if (hello->first.attempt > attempt_) Start(hello->first.attempt);
       said_[static_cast<size_t>(peer)] = std::move(steps);
+      intents_[static_cast<size_t>(peer)] = static_cast<Intent>(hello->first.micro_batch);
     }
+  }
+  // Once all have spoken, whether or not they are still there: each finds out by itself.
+  absl::Status CheckIntents() const {
+    for (int peer = 0; peer < session_.parties(); ++peer) {
+      if (peer != session_.self() && !said_[static_cast<size_t>(peer)]) return absl::OkStatus();
+    }
+    for (int peer = 0; peer < session_.parties(); ++peer) {
+      const Intent other = intents_[static_cast<size_t>(peer)];
+      if (other == intent_) continue;
+      if (other == Intent::kExport || intent_ == Intent::kExport) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("party ", session_.NameOf(peer), " runs pcmoe ",
+                         other == Intent::kExport ? "export" : "train",
+                         ", this one does not; all must run the same command"));
+      }
+      return absl::FailedPreconditionError(absl::StrCat(
+          "party ", session_.NameOf(peer), other == Intent::kTrain ? " has no" : " has an",
+          " [run] export_dir, unlike this one; set it at every party or at none, or run pcmoe "
+          "export later"));
+    }
+    return absl::OkStatus();
   }
   void Forget(int peer) { said_[static_cast<size_t>(peer)].reset(); }
   bool Complete() const {
@@ -128,6 +153,8 @@ class Table {
  private:
   exchange::Session& session_;
   const std::set<int64_t> own_;
+  const Intent intent_;
+  std::vector<Intent> intents_;
   uint32_t attempt_ = 0;
   std::vector<std::optional<std::set<int64_t>>> said_;
   std::vector<absl::Status> refused_;
@@ -141,13 +168,14 @@ absl::StatusOr<Meeting> Meet(exchange::Session& session, const Standing& standin
   std::set<int64_t> own(standing.checkpoint_steps.begin(), standing.checkpoint_steps.end());
   own.insert(0);
   if (standing.memory_step >= 0) own.insert(standing.memory_step);
-  Table table(session, std::move(own));
+  Table table(session, std::move(own), standing.intent);
   table.Start(session.attempt() + 1);
   const absl::Time begin = absl::Now();
   absl::Time next_line = begin + absl::Seconds(2);
   while (true) {
     table.Listen();
     table.NoteRefusals();
+    PCMOE_RETURN_IF_ERROR(table.CheckIntents());
     if (table.Complete()) return table.Result();
     if (interrupted && interrupted()) return absl::CancelledError("interrupted by a signal");
     const absl::Time now = absl::Now();

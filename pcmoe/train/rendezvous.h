@@ -11,10 +11,18 @@
 
 namespace pcmoe::train {
 
+/// What a party is here for; in the micro_batch of its hello. All must want the same.
+enum class Intent : uint16_t {
+  kTrain = 0,
+  kTrainAndExport = 1,  ///< `[run] export_dir`.
+  kExport = 2,          ///< `pcmoe export`.
+};
+
 /// What a party can go on from.
 struct Standing {
   std::vector<int64_t> checkpoint_steps;  ///< Durable; 0 (the start) is always possible besides.
   int64_t memory_step = -1;               ///< The committed step in memory; -1: just started.
+  Intent intent = Intent::kTrain;
 };
 
 /// Where everybody goes on.
@@ -25,8 +33,9 @@ struct Meeting {
 
 /// Waits until all parties are connected and have said hello for the same attempt (which is larger
 /// than every attempt before). DEADLINE_EXCEEDED naming who is missing and why, UNAUTHENTICATED
-/// when one of them is not who the manifest says; CANCELLED when interrupted. `say` gets a line for
-/// the operator, now and then.
+/// when one of them is not who the manifest says; FAILED_PRECONDITION naming a party that is here
+/// for something else; CANCELLED when interrupted. `say` gets a line for the operator, now and
+/// then.
 absl::StatusOr<Meeting> Meet(exchange::Session& session, const Standing& standing,
                              absl::Duration timeout, const std::function<bool()>& interrupted,
                              const std::function<void(const std::string&)>& say);

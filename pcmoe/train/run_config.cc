@@ -84,6 +84,7 @@ const std::vector<Field>& Fields() {
       {"run", "identity", &C::identity},
       {"run", "listen", &C::listen},
       {"run", "output_dir", &C::output_dir},
+      {"run", "export_dir", &C::export_dir},
       {"run", "on_peer_loss", &C::on_peer_loss},
       {"run", "peer_timeout_s", &C::peer_timeout_s},
       {"run", "keepalive_s", &C::keepalive_s},
@@ -297,8 +298,8 @@ absl::StatusOr<RunConfig> LoadRunConfig(const std::filesystem::path& path,
     if (!file.empty()) file = (folder / file).lexically_normal().string();
   };
   if (config.identity != "none") resolve(config.identity);
-  for (std::string* file :
-       {&config.model_name_or_path, &config.tokenizer, &config.output_dir, &config.policy}) {
+  for (std::string* file : {&config.model_name_or_path, &config.tokenizer, &config.output_dir,
+                            &config.export_dir, &config.policy}) {
     resolve(*file);
   }
   if (config.placement != "round_robin") resolve(config.placement);

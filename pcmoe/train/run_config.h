@@ -65,9 +65,10 @@ struct RunConfig {
   std::string backbone = "auto";   ///< "aggregated" (auto, with weights) or "private".
   std::string embedding = "auto";  ///< "frozen" (auto, from a checkpoint), "private" (auto, from
   std::string head = "auto";       ///< scratch; head always) or "aggregated".
-  /// Of the learning rate, for a private backbone and its embedding, the head left out: a party's
-  /// own rows are few, and what all parties train together changes under it (docs/operations.md).
-  double private_lr_scale = 1.0;
+  /// Of the learning rate, for a private backbone and its embedding, the head left out; 0: frozen.
+  /// What all parties train together changes under a backbone that follows its own rows at full
+  /// speed. Negative: 0.1 from a checkpoint, 1 from scratch.
+  double private_lr_scale = -1;
   int64_t min_rows = -1;                  ///< Negative: four times the hidden size. 0: no bound.
   bool keep_fetched_weights = false;      ///< For backward, instead of fetching them again.
   std::string weights_on_wire = "model";  ///< As they are used; or "int8", with a scale per row.
@@ -84,6 +85,7 @@ struct RunConfig {
   std::string identity = ".";
   std::string listen;  ///< Address to listen on; empty: every one. Port: the manifest's.
   std::string output_dir = "out";
+  std::string export_dir;  ///< Takes the whole model at the end of the run; empty: no export.
   std::string on_peer_loss = "wait";  ///< "wait" for its return, or "stop".
   double peer_timeout_s = 60;
   double keepalive_s = 10;
@@ -94,9 +96,9 @@ struct RunConfig {
   absl::Status Validate() const;
 };
 
-/// Puts what "auto" means into backbone, embedding, head and min_rows, for a run that starts from a
-/// checkpoint or from scratch with a model of this width; INVALID_ARGUMENT for settings that
-/// contradict each other.
+/// Puts what "auto" means into backbone, embedding, head, private_lr_scale and min_rows, for a run
+/// that starts from a checkpoint or from scratch with a model of this width; INVALID_ARGUMENT for
+/// settings that contradict each other.
 absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
                              RunConfig& config);
 

@@ -41,8 +41,8 @@ absl::Status ValidateFederation(const RunConfig& config) {
         "would be "
         "one party's own gradient");
   }
-  if (!(config.private_lr_scale >= 0 && config.private_lr_scale <= 1)) {
-    return bad("private_lr_scale must be from 0 (frozen) to 1");
+  if (!(config.private_lr_scale <= 1)) {  // NaN is not, either
+    return bad("private_lr_scale must be from 0 (frozen) to 1, or negative for the default");
   }
   const bool aggregates = config.backbone == "aggregated" || config.embedding == "aggregated" ||
                           config.head == "aggregated";
@@ -67,6 +67,9 @@ absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_siz
         "[federation] this model's head is its embedding (tie_word_embeddings), so head and "
         "embedding "
         "must be set alike");
+  }
+  if (config.private_lr_scale < 0) {
+    config.private_lr_scale = from_checkpoint && config.backbone == "private" ? 0.1 : 1.0;
   }
   if (config.min_rows < 0) config.min_rows = rows ? 0 : 4 * hidden_size;
   return absl::OkStatus();

@@ -20,13 +20,7 @@ constexpr size_t kEvalMicroBatchesAtOnce = 8;
 
 }  // namespace
 
-Trainer::Trainer(TrainerParts parts) : parts_(std::move(parts)) {
-  parts_.session.Serve(wire::MessageKind::kBye, [this](int from, wire::Message message) {
-    if (message.header.layer == 1) said_bye_.assign(said_bye_.size(), true);
-    said_bye_[static_cast<size_t>(from)] = true;
-    return absl::OkStatus();
-  });
-}
+Trainer::Trainer(TrainerParts parts) : parts_(std::move(parts)), farewell_(parts_.session) {}
 
 bool Trainer::Due(int64_t every) const {
   return step_ == parts_.config.max_steps || (every > 0 && step_ % every == 0);
@@ -95,12 +89,18 @@ absl::Duration Trainer::RendezvousTimeout() const {
 }
 
 absl::Status Trainer::MeetAndRestore() {
-  Standing standing{.checkpoint_steps = parts_.checkpoints.Steps(), .memory_step = step_};
+  Standing standing{
+      .checkpoint_steps = parts_.checkpoints.Steps(),
+      .memory_step = step_,
+      .intent = parts_.model_export != nullptr ? Intent::kTrainAndExport : Intent::kTrain};
   Meeting meeting{.step = standing.checkpoint_steps.empty() ? 0 : standing.checkpoint_steps.back()};
   if (parts_.session.parties() > 1) {
-    PCMOE_ASSIGN_OR_RETURN(meeting,
-                           Meet(parts_.session, standing, RendezvousTimeout(), parts_.interrupted,
-                                [](const std::string& line) { base::LogInfo(line); }));
+    auto met = Meet(parts_.session, standing, RendezvousTimeout(), parts_.interrupted,
+                    [](const std::string& line) { base::LogInfo(line); });
+    if (absl::IsFailedPrecondition(met.status())) {  // nobody leaves before all have found it out
+      const absl::Status ignored = farewell_.Say(0, parts_.session.attempt());
+    }
+    PCMOE_ASSIGN_OR_RETURN(meeting, std::move(met));
   }
   attempt_ = meeting.attempt;
   parts_.experts.Reset();
@@ -243,35 +243,6 @@ absl::Status Trainer::SaveIfDue() {
                                  parts_.model, parts_.experts);
 }
 
-// Nobody leaves before everybody's last checkpoint is durable. The second round says "I heard all
-// of you": who hears it from one party needs no bye from the others.
-absl::Status Trainer::SayBye() {
-  exchange::Session& session = parts_.session;
-  if (session.parties() == 1) return absl::OkStatus();
-  said_bye_.assign(static_cast<size_t>(session.parties()), false);
-  said_bye_[static_cast<size_t>(session.self())] = true;
-  absl::Status status = session.EnterStep(static_cast<uint64_t>(step_), attempt_);
-  // A party that cannot be reached may have left: what it said before that is still to be heard.
-  for (int peer = 0; peer < session.parties(); ++peer) {
-    if (peer == session.self()) continue;
-    const absl::Status ignored = session.Send(peer, wire::MessageKind::kBye, 0, 0, {});
-  }
-  const auto owing = [this] {
-    return std::find(said_bye_.begin(), said_bye_.end(), false) - said_bye_.begin();
-  };
-  if (status.ok()) {
-    status = session.ServeUntil([&] { return owing() == session.parties(); },
-                                [&] { return static_cast<int>(owing()); });
-  }
-  // A connection may close right behind the message that allows it: what was heard counts.
-  if (owing() != session.parties()) return status;
-  for (int peer = 0; peer < session.parties(); ++peer) {
-    if (peer == session.self() || !session.IsUp(peer)) continue;
-    const absl::Status ignored = session.Send(peer, wire::MessageKind::kBye, 1, 0, {});
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Trainer::RunSteps() {
   if (step_ > 0 && Due(parts_.config.eval_steps)) PCMOE_RETURN_IF_ERROR(Evaluate());
   while (step_ < parts_.config.max_steps && !StoppedEarly()) {
@@ -287,7 +258,11 @@ absl::Status Trainer::RunSteps() {
                                parts_.config.metric_for_best_model, " since step ",
                                BestStepOr(step_)));
   }
-  return SayBye();
+  if (parts_.model_export != nullptr) {
+    PCMOE_RETURN_IF_ERROR(parts_.model_export->Fetch(step_, attempt_));
+  }
+  // Nobody leaves before everybody's last checkpoint is durable.
+  return farewell_.Say(step_, attempt_);
 }
 
 // Decides what follows a failed attempt: OK to meet again, or the error that ends the run.
@@ -323,6 +298,11 @@ absl::Status Trainer::Run() {
   while (true) {
     const absl::Status met = MeetAndRestore();
     if (absl::IsDeadlineExceeded(met) && CompleteOnDisk()) {
+      if (parts_.model_export != nullptr && !parts_.model_export->Done(parts_.config.max_steps)) {
+        return WithContext(met,
+                           "the run is complete but for this party's export; let every party run "
+                           "pcmoe export");
+      }
       base::LogInfo(absl::StrCat("the run was complete already: checkpoint-",
                                  parts_.config.max_steps, "; nobody else came"));
       return absl::OkStatus();
@@ -336,6 +316,7 @@ absl::Status Trainer::Run() {
   // Everybody's last checkpoint is durable now, and what was sent is on the wire once this returns.
   PCMOE_RETURN_IF_ERROR(parts_.checkpoints.Prune(step_, BestStepOr(-1)));
   parts_.session.Close();
+  if (parts_.model_export != nullptr) PCMOE_RETURN_IF_ERROR(parts_.model_export->Finish());
   return parts_.report.Finish(
       step_, parts_.session.sent_bytes(),
       tensor::AllocatedBytes() - parts_.baseline_bytes + static_cast<uint64_t>(transient_bytes_),

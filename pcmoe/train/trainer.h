@@ -11,7 +11,9 @@
 #include "pcmoe/data/batch_source.h"
 #include "pcmoe/federation/manifest.h"
 #include "pcmoe/train/checkpoints.h"
+#include "pcmoe/train/farewell.h"
 #include "pcmoe/train/federated_step.h"
+#include "pcmoe/train/model_export.h"
 #include "pcmoe/train/run_report.h"
 
 namespace pcmoe::train {
@@ -33,6 +35,7 @@ struct TrainerParts {
   std::function<bool()> interrupted;
   /// Told of a step's own batches before it is run; null by default (`pcmoe audit` needs them).
   std::function<void(int64_t step, const std::vector<model::MicroBatch>&)> batches_observer;
+  ModelExport* model_export = nullptr;  ///< Null: the run ends without an export, at all parties.
 };
 
 /// One thread runs it.
@@ -52,7 +55,6 @@ class Trainer {
   absl::Status RunOneStep();
   absl::Status Evaluate();
   absl::Status SaveIfDue();
-  absl::Status SayBye();
   absl::Status Recover(const absl::Status& failure);
   std::vector<model::MicroBatch> NextBatches();
   std::vector<data::Cursor> Cursors() const;
@@ -71,7 +73,7 @@ class Trainer {
   int64_t failures_in_a_row_ = 0;
   int64_t evaluated_step_ = -1;
   int64_t transient_bytes_ = 0;  // most in a step
-  std::vector<bool> said_bye_;
+  Farewell farewell_;
 };
 
 }  // namespace pcmoe::train

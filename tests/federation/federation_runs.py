@@ -147,8 +147,8 @@ class Federation:
     def out(self, party):
         return self.folder / party / "out"
 
-    def start(self, party):
-        command = [self.binary, "train", "--config", self.folder / party / "party.toml"]
+    def start(self, party, *flags, command="train"):
+        command = [self.binary, command, "--config", self.folder / party / "party.toml", *flags]
         if not any(extra.startswith("data.train") for extra in self.extra[party]):
             command += ["--set", f"data.train={self.inputs}/{party}.train.jsonl"]
         command += ["--set", f"data.eval={self.inputs}/{party}.dev.jsonl"]

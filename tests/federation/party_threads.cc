@@ -12,6 +12,7 @@
 
 #include "absl/time/clock.h"
 #include "pcmoe/exchange/rows/rows_provider.h"
+#include "pcmoe/exchange/weights/model_fetch.h"
 #include "pcmoe/federation/schedule.h"
 #include "pcmoe/transport/loopback.h"
 
@@ -80,15 +81,42 @@ absl::Status RunSteps(const Recipe& recipe, exchange::Session& session,
   return absl::OkStatus();
 }
 
+absl::Status Export(const Recipe& recipe, const Party& party, exchange::Session& session,
+                    Outcome& outcome) {
+  PCMOE_RETURN_IF_ERROR(session.EnterStep(static_cast<uint64_t>(recipe.steps - 1),
+                                          session.attempt(), exchange::Session::Phase::kExport));
+  exchange::ModelFetch fetch(recipe.config, *party.map, *party.owners, party.model->shard(),
+                             party.model->backbone(), session);
+  fetch.Begin(static_cast<uint64_t>(recipe.steps));
+  const auto layers = static_cast<int>(recipe.config.num_layers);
+  std::vector<int> stages = {layers};
+  for (int stage = 0; stage < layers; ++stage) stages.push_back(stage);
+  stages.push_back(layers + 1);
+  for (const int stage : stages) {
+    PCMOE_ASSIGN_OR_RETURN(const model::StageTensors tensors, fetch.Next(stage));
+    outcome.exported.merge(Copies(NamedStage(recipe.config, stage, tensors)));
+  }
+  return absl::OkStatus();
+}
+
 // `finished` keeps those that are done from leaving while others still read their last votes.
 Outcome RunParty(const Recipe& recipe, transport::Channel& channel, std::latch& finished) {
   at::set_num_threads(1);  // of this thread
   Outcome outcome;
-  border::EgressGate gate({.allow_readable_rows = true}, nullptr);
+  std::unique_ptr<border::Ledger> ledger;
+  if (!recipe.ledgers.empty()) {
+    const std::vector<std::string> names = Names(recipe.parties);
+    const std::string& name = names[static_cast<size_t>(channel.self())];
+    ledger = *border::Ledger::Open(absl::StrCat(recipe.ledgers, "/", name, ".jsonl"), names);
+  }
+  border::EgressGate gate({.allow_readable_rows = true}, std::move(ledger));
   exchange::Session session(&channel, &gate,
                             {.peer_timeout = recipe.peer_timeout, .names = Names(recipe.parties)});
   const Party party = Party::Create(recipe, session);
   outcome.status = RunSteps(recipe, session, *party.experts, *party.model, outcome);
+  if (outcome.status.ok() && recipe.export_at_end) {
+    outcome.status = Export(recipe, party, session, outcome);
+  }
   if (!outcome.status.ok()) {
     session.TellAbort(
         exchange::FailureIn(outcome.status)
@@ -129,7 +157,9 @@ Party Party::Create(const Recipe& recipe, exchange::Session& session) {
       static_cast<size_t>(recipe.parties));
   Party party;
   party.map = std::make_unique<exchange::ExpertMap>(recipe.config, *placement);
-  const exchange::BackboneOwners owners(recipe.config, *party.map, recipe.modes);
+  party.owners =
+      std::make_unique<exchange::BackboneOwners>(recipe.config, *party.map, recipe.modes);
+  const exchange::BackboneOwners& owners = *party.owners;
   party.model = *train::PartyModel::Create(recipe.config, recipe.run,
                                            owners.HoldingsOf(session.self(), *party.map));
   base::KeyedStream::Key key{};

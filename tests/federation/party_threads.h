@@ -37,6 +37,9 @@ struct Recipe {
   int64_t again_step = -1;  ///< Its first attempt is expected to fail, and is run again.
   /// How each party signs and checks mask keys; empty: UnsignedKeys.
   std::function<exchange::MaskKeySigner(int party)> signer = nullptr;
+  /// The whole model is fetched after the last step, into Outcome::exported.
+  bool export_at_end = false;
+  std::string ledgers = {};  ///< A folder that takes a.jsonl, b.jsonl, ..; empty: no ledger.
 
   /// The step's number, rate, clip and balance loss.
   train::StepPlan PlanOf(int64_t step) const;
@@ -59,6 +62,7 @@ struct Outcome {
   std::vector<double> losses;      ///< Mean over its own tokens; 0 when it had none.
   std::vector<double> grad_norms;  ///< Of the federation.
   Weights experts, backbone;       ///< Also after a failure.
+  Weights exported;                ///< By checkpoint name.
 };
 
 /// Signs nothing and believes everything: identities have tests of their own.
@@ -67,6 +71,7 @@ exchange::MaskKeySigner UnsignedKeys();
 /// One party's model, with the exchange of the recipe on top of `session`.
 struct Party {
   std::unique_ptr<exchange::ExpertMap> map;
+  std::unique_ptr<exchange::BackboneOwners> owners;
   std::unique_ptr<train::PartyModel> model;
   std::unique_ptr<exchange::OwnedExperts> owned;
   std::unique_ptr<model::ExpertProvider> experts;

@@ -18,8 +18,25 @@ constexpr absl::Duration kTick = absl::Milliseconds(200);
 constexpr absl::Duration kAbortWait = absl::Seconds(2);
 // Early messages: a peer is at most one step ahead, so more than this is not a peer but an attack.
 constexpr size_t kMaxEarly = 65536;
-// In a header's layer: the message belongs to the evaluation that follows the step.
-constexpr uint16_t kEvaluationBit = 0x8000;
+// In a header's layer: the message belongs to what follows the step, its evaluation or export.
+constexpr uint16_t kPhaseBits = 0xC000;
+
+uint16_t BitsOf(Session::Phase phase) {
+  switch (phase) {
+    case Session::Phase::kTraining:
+      return 0;
+    case Session::Phase::kEvaluation:
+      return 0x8000;
+    case Session::Phase::kExport:
+      return 0xC000;
+  }
+  return 0;
+}
+
+Session::Phase PhaseOf(uint16_t layer) {
+  if ((layer & 0x8000) == 0) return Session::Phase::kTraining;
+  return (layer & 0x4000) == 0 ? Session::Phase::kEvaluation : Session::Phase::kExport;
+}
 
 }  // namespace
 
@@ -87,10 +104,11 @@ void Session::Serve(wire::MessageKind kind, Handler handler) {
 
 Session::Place Session::PlaceOf(wire::PartyIndex from, const wire::MessageHeader& header) const {
   return {header.step,
-          (header.layer & kEvaluationBit) != 0 ? Phase::kEvaluation : Phase::kTraining,
+          PhaseOf(header.layer),
           static_cast<uint8_t>(header.kind),
           from,
-          static_cast<uint16_t>(header.layer & ~kEvaluationBit),
+          static_cast<uint16_t>((header.layer & 0x8000) == 0 ? header.layer
+                                                             : header.layer & ~kPhaseBits),
           header.micro_batch};
 }
 
@@ -124,9 +142,8 @@ absl::Status Session::Send(wire::PartyIndex to, wire::MessageKind kind, uint16_t
 
 absl::Status Session::SendBy(absl::Time deadline, wire::PartyIndex to, wire::MessageKind kind,
                              uint16_t layer, uint16_t micro_batch, wire::Buffer payload) {
-  const uint16_t phase_bit = phase_ == Phase::kEvaluation ? kEvaluationBit : 0;
-  const wire::MessageHeader header{kind, step_, attempt_, static_cast<uint16_t>(layer | phase_bit),
-                                   micro_batch};
+  const wire::MessageHeader header{kind, step_, attempt_,
+                                   static_cast<uint16_t>(layer | BitsOf(phase_)), micro_batch};
   PCMOE_ASSIGN_OR_RETURN(wire::Sealed sealed, gate_->Release(to, header, std::move(payload)));
   const absl::Status sent = channel_->Send(std::move(sealed), deadline);
   if (sent.ok()) return sent;

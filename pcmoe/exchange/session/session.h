@@ -60,8 +60,8 @@ class Session {
 
   /// From now on messages carry, and must carry, this step and attempt. Later ones that came early
   /// are served or kept for Await now; earlier ones are forgotten. The phases of a step are
-  /// training, then evaluation.
-  enum class Phase : uint8_t { kTraining = 0, kEvaluation = 1 };
+  /// training, then evaluation, then export.
+  enum class Phase : uint8_t { kTraining = 0, kEvaluation = 1, kExport = 2 };
   absl::Status EnterStep(uint64_t step, uint32_t attempt, Phase phase = Phase::kTraining);
   uint64_t step() const { return step_; }
   uint32_t attempt() const { return attempt_; }

@@ -9,18 +9,12 @@
 
 #include "pcmoe/exchange/shard/backbone_owners.h"
 #include "pcmoe/model/backbone_source.h"
-#include "pcmoe/model/expert_layer.h"
+#include "pcmoe/model/stages.h"
 #include "pcmoe/wire/message.h"
 
 namespace pcmoe::exchange {
 
-/// The tensors of a stage, weights or gradients, whoever owns them; undefined where the stage has
-/// none, or where they are not units.
-struct StageTensors {
-  model::ExpertMatrices experts;  ///< All E of a sparse layer.
-  model::BlockWeights block;
-  at::Tensor embedding_vd, final_norm_d, head_vd;
-};
+using model::StageTensors;
 
 /// One tensor of a unit.
 struct UnitTensor {
