@@ -173,4 +173,25 @@ absl::StatusOr<std::vector<double>> BaseModel::Losses(std::span<const data::Sequ
   return losses;
 }
 
+absl::StatusOr<at::Tensor> BaseModel::Continue(std::span<const data::Sequence> sequences,
+                                               int64_t prompt, int64_t tokens, int64_t at_once) {
+  std::vector<at::Tensor> result;
+  for (size_t first = 0; first < sequences.size(); first += static_cast<size_t>(at_once)) {
+    const auto piece =
+        sequences.subspan(first, std::min(static_cast<size_t>(at_once), sequences.size() - first));
+    model::MicroBatch batch = BatchOf(piece);
+    batch.document_starts.assign(piece.size(), {0});
+    batch.tokens_bs = batch.tokens_bs.narrow(1, 0, prompt).contiguous();
+    for (int64_t t = 0; t < tokens; ++t) {
+      batch.labels_bs = batch.tokens_bs;
+      PCMOE_RETURN_IF_ERROR(experts_->BeginPass({.micro_batches_p = {1}, .training = false}));
+      PCMOE_ASSIGN_OR_RETURN(const at::Tensor logits, backbone_->Logits(batch, *experts_));
+      PCMOE_RETURN_IF_ERROR(experts_->FinishPass());
+      batch.tokens_bs = at::cat({batch.tokens_bs, at::argmax(logits.select(1, -1), 1, true)}, 1);
+    }
+    result.push_back(batch.tokens_bs.narrow(1, prompt, tokens));
+  }
+  return at::cat(result);
+}
+
 }  // namespace pcmoe::audit

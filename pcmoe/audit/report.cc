@@ -42,6 +42,10 @@ std::string_view NameOf(Target target) {
       return "membership";
     case Target::kProperty:
       return "property";
+    case Target::kMemory:
+      return "memory";
+    case Target::kTraffic:
+      return "traffic";
     case Target::kControl:
       return "control";
   }

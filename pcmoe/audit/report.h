@@ -17,9 +17,11 @@ enum class Target {
   kLabels,      ///< The tokens that are to be predicted.
   kMembership,  ///< Whether a document was trained on; the estimate is an AUC.
   kProperty,    ///< Something about the data: domain, sizes, which words occur.
+  kMemory,      ///< What the trained model remembers, whoever holds it.
+  kTraffic,     ///< What single parties' messages of a `weights` run tell; the estimate is an AUC.
   kControl,     ///< No attack: a check that the harness itself leaks nothing.
 };
-/// "tokens", "labels", "membership", "property", "control".
+/// "tokens", "labels", "membership", "property", "memory", "traffic", "control".
 std::string_view NameOf(Target target);
 
 /// One line of a report. Plain data.

@@ -154,13 +154,13 @@ TEST_F(AlignmentTest, DocumentsInTheSumScoreHigherAndOthersOfAnotherSumDoNot) {
   const std::vector<data::Sequence> members = Documents(12), others = Documents(12);
   const std::vector<data::Sequence> shadow = Documents(48), elsewhere = Documents(12);
   const ReleasedSum sum = SumOf(members);
-  const auto in = ScoreByAlignment(sum, 0.01, *base_, shadow, members);
-  const auto out = ScoreByAlignment(sum, 0.01, *base_, shadow, others);
-  ASSERT_TRUE(in.ok() && out.ok());
-  EXPECT_GT(Auc(*in, *out), 0.9);
   const ReleasedSum unrelated = SumOf(elsewhere);
-  const double chance = Auc(*ScoreByAlignment(unrelated, 0.01, *base_, shadow, members),
-                            *ScoreByAlignment(unrelated, 0.01, *base_, shadow, others));
+  const std::vector<ScaledSum> sums = {{&sum, 0.01}, {&unrelated, 0.01}};
+  const auto in = ScoreByAlignment(sums, *base_, shadow, members);
+  const auto out = ScoreByAlignment(sums, *base_, shadow, others);
+  ASSERT_TRUE(in.ok() && out.ok());
+  EXPECT_GT(Auc((*in)[0], (*out)[0]), 0.9);
+  const double chance = Auc((*in)[1], (*out)[1]);
   EXPECT_GT(chance, 0.15);  // 12 against 12: +-0.35 is three standard errors
   EXPECT_LT(chance, 0.85);
 }
