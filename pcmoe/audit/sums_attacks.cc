@@ -180,21 +180,23 @@ ReleasedSum Added(const ReleasedSum& a, const ReleasedSum& b) {
   return sum;
 }
 
-View RowsOfSums(std::span<const ReleasedSum> sums, int64_t layers, int64_t experts) {
-  View view{.steps = {sums[0].step}, .layers = std::vector<LayerView>(static_cast<size_t>(layers))};
-  for (int64_t l = 0; l < layers; ++l) {
+View RowsOfSums(std::span<const ReleasedSum> sums, const Capture& usual) {
+  View view{.steps = {sums[0].step}, .layers = std::vector<LayerView>(usual.x_td.size())};
+  for (size_t l = 0; l < view.layers.size(); ++l) {
     std::vector<at::Tensor> rows, gates;
     for (const ReleasedSum& sum : sums) {
       for (const ReleasedSum::Expert& expert : sum.experts) {
-        if (expert.layer != l || !Released(expert)) continue;
-        rows.push_back(expert.gate_up_fd);
-        gates.push_back(at::zeros({expert.gate_up_fd.size(0), experts}));
+        if (expert.layer != static_cast<int64_t>(l) || !Released(expert)) continue;
+        rows.push_back(at::cat({expert.gate_up_fd, -expert.gate_up_fd}));
+        gates.push_back(at::zeros({rows.back().size(0), usual.gate_te[l].size(1)}));
         gates.back().select(1, expert.id).fill_(1);
       }
     }
     if (rows.empty()) continue;
-    LayerView& layer = view.layers[static_cast<size_t>(l)];
+    LayerView& layer = view.layers[l];
     layer.x_rd = at::cat(rows);
+    layer.x_rd = layer.x_rd * (usual.x_td[l].norm(2, 1).mean() /
+                               (layer.x_rd.norm(2, 1, /*keepdim=*/true) + 1e-20));
     layer.gate_re = at::cat(gates);
     layer.sources.assign(static_cast<size_t>(layer.x_rd.size(0)), {.step = sums[0].step});
   }

@@ -29,8 +29,10 @@ absl::StatusOr<std::vector<std::vector<double>>> ScoreByAlignment(
 /// while weights hardly move. Both are of one owner.
 ReleasedSum Added(const ReleasedSum& a, const ReleasedSum& b);
 
-/// Rows of an owner's summed gradients as if they were rows received: for row matching.
-View RowsOfSums(std::span<const ReleasedSum> sums, int64_t layers, int64_t experts);
+/// Rows of owners' summed gradients as if they were rows received, for row matching. Where few
+/// tokens are behind one it points along their rows, or against them; so each is there with both
+/// signs, as long as rows of public text (`usual`) are.
+View RowsOfSums(std::span<const ReleasedSum> sums, const Capture& usual);
 
 /// Span check (DAGER-like), for every token v: minus the smallest part of the token's usual row of
 /// layer `layer` that lies outside the row space of an owner's gradient. Equal for all once the

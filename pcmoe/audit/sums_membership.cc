@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kFilterDocuments = 144;
 constexpr size_t kCandidates = 96;  // a step
 constexpr size_t kFewest = 8;
+constexpr size_t kUsualDocuments = 16;
 
 // Sequences that may be in sums, and the steps that each was used in.
 struct Candidates {
@@ -156,8 +157,10 @@ Finding AlignmentFinding(const std::vector<Group>& groups, const Candidates& can
 
 absl::StatusOr<Finding> MatchRows(const AuditInput& input, const Group& group,
                                   const Candidates& candidates) {
-  const model::ModelConfig& config = input.base.config();
-  const View rows = RowsOfSums(group.of_member, config.num_layers, config.num_experts);
+  PCMOE_ASSIGN_OR_RETURN(
+      const Capture usual,
+      input.base.Run(input.shadow.first(std::min(input.shadow.size(), kUsualDocuments)), false));
+  const View rows = RowsOfSums(group.of_member, usual);
   PCMOE_ASSIGN_OR_RETURN(const auto scores,
                          ScoreByRows(rows, *group.steps.begin(), input.base, candidates.sequences));
   const Sides sides = SidesOf(group, candidates, scores);
