@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kFewest = 8;  // of each side
+constexpr size_t kPrompted = 96;
 constexpr int64_t kPrompt = 32, kTokens = 32;
 
 std::set<int64_t> StepsIn(const fs::path& output) {
@@ -130,9 +131,11 @@ absl::StatusOr<Finding> Extraction(BaseModel& model, BaseModel& base, const Side
   const auto length = static_cast<int64_t>(sides.members[0].tokens.size());
   const int64_t prompt = std::min(kPrompt, length / 2);
   const int64_t tokens = std::min(kTokens, length - prompt);
-  PCMOE_ASSIGN_OR_RETURN(const auto of_final, RightInARow(model, sides.members, prompt, tokens));
-  PCMOE_ASSIGN_OR_RETURN(const auto of_base, RightInARow(base, sides.members, prompt, tokens));
-  PCMOE_ASSIGN_OR_RETURN(const auto of_others, RightInARow(model, sides.others, prompt, tokens));
+  const auto members = std::span(sides.members).first(std::min(kPrompted, sides.members.size()));
+  const auto others = std::span(sides.others).first(std::min(kPrompted, sides.others.size()));
+  PCMOE_ASSIGN_OR_RETURN(const auto of_final, RightInARow(model, members, prompt, tokens));
+  PCMOE_ASSIGN_OR_RETURN(const auto of_base, RightInARow(base, members, prompt, tokens));
+  PCMOE_ASSIGN_OR_RETURN(const auto of_others, RightInARow(model, others, prompt, tokens));
   return Finding{
       .id = "final_extraction",
       .title = "final model: text it continues word for word",

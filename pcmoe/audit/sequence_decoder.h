@@ -17,7 +17,7 @@ struct SequenceDecoderOptions {
   int64_t heads = 4;
   int64_t set_size = 128;  ///< Tokens that see each other.
   int64_t sets_at_once = 8;
-  int64_t epochs = 6;
+  int64_t epochs = 5;
   double learning_rate = 2e-3;
   double drop = 0.05;  ///< Share of rows left out while training, for links that are missed.
   uint64_t seed = 1;

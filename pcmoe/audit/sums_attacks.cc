@@ -18,6 +18,8 @@
 namespace pcmoe::audit {
 namespace {
 
+constexpr size_t kDocumentsAtOnce = 16;
+
 // Gradients of the owner's experts, one flat tensor each, in the order of the sum's.
 using ExpertGradients = std::vector<at::Tensor>;
 
@@ -79,40 +81,35 @@ at::Tensor Without(const at::Tensor& basis_nw, const at::Tensor& rows_rw) {
   return rows_rw - at::mm(at::mm(rows_rw, basis_nw.t()), basis_nw);
 }
 
-// A document's products with the sums per unit of its own length, and that length.
+// Documents' products with the sums per unit of their own lengths outside the span, and those
+// lengths; 0 where the expert was not used. What is left of a sum is orthogonal to the span, so a
+// document need not be freed of it.
 struct Products {
-  std::vector<double> along;
-  double length = 0;
+  at::Tensor along_rs, length_r;  // double
 };
 
-Products ProductsOf(const Filter& filter, const at::Tensor& gradient_w) {
-  const at::Tensor rest_1w = Without(filter.basis_nw, gradient_w.unsqueeze(0));
-  Products products{.length = rest_1w.norm().item<double>()};
-  if (products.length == 0) return products;  // the expert was not used
-  products.along = ToVector(at::mv(filter.rest_sw, rest_1w[0]) / products.length);
+Products ProductsOf(const Filter& filter, const at::Tensor& gradients_rw) {
+  const at::Tensor within_rn = at::mm(gradients_rw, filter.basis_nw.t());
+  const at::Tensor square_r = gradients_rw.square().sum(1) - within_rn.square().sum(1);
+  Products products{.length_r = square_r.clamp_min(0).sqrt().to(at::kDouble)};
+  products.along_rs = at::mm(gradients_rw, filter.rest_sw.t()).to(at::kDouble) /
+                      (products.length_r.unsqueeze(1) + 1e-300);
   return products;
 }
 
 // Centre and spread of what documents that were not used get.
-void Calibrate(Filter& filter, std::span<const at::Tensor> gradients) {
-  const auto sums = static_cast<size_t>(filter.rest_sw.size(0));
-  std::vector<double> first(sums, 0), second(sums, 0);
-  double count = 0;
-  for (const at::Tensor& gradient : gradients) {
-    const Products products = ProductsOf(filter, gradient);
-    if (products.length == 0) continue;
-    for (size_t s = 0; s < sums; ++s) {
-      first[s] += products.along[s];
-      second[s] += products.along[s] * products.along[s];
-    }
-    ++count;
+void Calibrate(Filter& filter, const at::Tensor& gradients_rw) {
+  const Products products = ProductsOf(filter, gradients_rw);
+  const at::Tensor used = (products.length_r > 0).nonzero().flatten();
+  const int64_t sums = filter.rest_sw.size(0);
+  if (used.size(0) < 2) {
+    filter.centre.assign(static_cast<size_t>(sums), 0);
+    filter.spread.assign(static_cast<size_t>(sums), 0);
+    return;
   }
-  for (size_t s = 0; s < sums; ++s) {
-    const double centre = count > 0 ? first[s] / count : 0;
-    filter.centre.push_back(centre);
-    filter.spread.push_back(
-        count > 1 ? std::sqrt(std::max(second[s] / count - centre * centre, 0.0)) : 0);
-  }
+  const at::Tensor along = products.along_rs.index_select(0, used);
+  filter.centre = ToVector(along.mean(0));
+  filter.spread = ToVector(along.var(0, /*unbiased=*/false).sqrt());
 }
 
 absl::StatusOr<std::vector<Filter>> LearnFilters(std::span<const ScaledSum> sums, BaseModel& model,
@@ -135,10 +132,31 @@ absl::StatusOr<std::vector<Filter>> LearnFilters(std::span<const ScaledSum> sums
     std::vector<at::Tensor> of_expert;
     for (const ExpertGradients& total : totals) of_expert.push_back(total[e]);
     filter.rest_sw = Without(filter.basis_nw, at::stack(of_expert));
-    Calibrate(filter, std::span(gradients[e]).subspan(span_documents));
+    Calibrate(filter, at::stack(std::vector<at::Tensor>(middle, gradients[e].end())));
     gradients[e].clear();
   }
   return filters;
+}
+
+// Of "in the sum" against "not", experts added up; double [S, R].
+at::Tensor LogLikelihoodRatios(std::span<const ScaledSum> sums, const std::vector<Filter>& filters,
+                               const std::vector<std::vector<at::Tensor>>& gradients) {
+  at::Tensor score_sr = at::zeros(
+      {static_cast<int64_t>(sums.size()), static_cast<int64_t>(gradients[0].size())}, at::kDouble);
+  for (size_t e = 0; e < filters.size(); ++e) {
+    const Filter& filter = filters[e];
+    const Products products = ProductsOf(filter, at::stack(gradients[e]));
+    const at::Tensor used_r = products.length_r > 0;
+    for (size_t s = 0; s < sums.size(); ++s) {
+      if (filter.spread[s] <= 0) continue;
+      const auto row = static_cast<int64_t>(s);
+      const at::Tensor shift = products.length_r * (sums[s].gradient_scale / filter.spread[s]);
+      const at::Tensor off =
+          (products.along_rs.select(1, row) - filter.centre[s]) / filter.spread[s];
+      score_sr[row].add_((shift * off - 0.5 * shift * shift) * used_r);
+    }
+  }
+  return score_sr;
 }
 
 }  // namespace
@@ -148,22 +166,19 @@ absl::StatusOr<std::vector<std::vector<double>>> ScoreByAlignment(
     std::span<const data::Sequence> candidates) {
   PCMOE_ASSIGN_OR_RETURN(const std::vector<Filter> filters, LearnFilters(sums, model, shadow));
   std::vector<std::vector<double>> result(sums.size());
-  for (const data::Sequence& document : candidates) {
-    PCMOE_ASSIGN_OR_RETURN(const ExpertGradients one, GradientOf(*sums[0].sum, model, document));
-    // Log likelihood ratio of "in the sum" against "not", expert by expert.
-    std::vector<double> score(sums.size(), 0);
-    for (size_t e = 0; e < one.size(); ++e) {
-      const Filter& filter = filters[e];
-      const Products products = ProductsOf(filter, one[e]);
-      if (products.length == 0) continue;
-      for (size_t s = 0; s < sums.size(); ++s) {
-        if (filter.spread[s] <= 0) continue;
-        const double shift = products.length * sums[s].gradient_scale / filter.spread[s];
-        score[s] +=
-            shift * (products.along[s] - filter.centre[s]) / filter.spread[s] - 0.5 * shift * shift;
-      }
+  for (size_t first = 0; first < candidates.size(); first += kDocumentsAtOnce) {
+    const auto some =
+        candidates.subspan(first, std::min(kDocumentsAtOnce, candidates.size() - first));
+    std::vector<std::vector<at::Tensor>> gradients(filters.size());  // [expert][document]
+    for (const data::Sequence& document : some) {
+      PCMOE_ASSIGN_OR_RETURN(const ExpertGradients one, GradientOf(*sums[0].sum, model, document));
+      for (size_t e = 0; e < one.size(); ++e) gradients[e].push_back(one[e]);
     }
-    for (size_t s = 0; s < sums.size(); ++s) result[s].push_back(score[s]);
+    const at::Tensor score_sr = LogLikelihoodRatios(sums, filters, gradients);
+    for (size_t s = 0; s < sums.size(); ++s) {
+      const std::vector<double> of_sum = ToVector(score_sr[static_cast<int64_t>(s)]);
+      result[s].insert(result[s].end(), of_sum.begin(), of_sum.end());
+    }
   }
   return result;
 }
