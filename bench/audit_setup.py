@@ -15,7 +15,7 @@ import lib
 MODEL = federation.olmoe(hidden=128, expert_width=128, layers=6, heads=4, experts=16, top_k=2)
 BASE_STEPS, BASE_BATCH = 400, 32
 SEQUENCE = 128
-DEADLINE_S = 1500
+DEADLINE_S = 3600
 
 
 def _environment(threads):

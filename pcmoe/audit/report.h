@@ -62,6 +62,9 @@ struct Report {
   const Finding* Find(std::string_view id) const;
 };
 
+/// Whole numbers as they are, others with three digits after the point or two that count.
+std::string NumberText(double value);
+
 std::string ToText(const Report& report);
 std::string ToJson(const Report& report);
 /// One self-contained page: no script, no request to anywhere; light and dark.

@@ -41,7 +41,7 @@ std::string Escaped(absl::string_view text) {
 std::string Listed(const std::vector<std::pair<std::string, double>>& numbers) {
   std::vector<std::string> parts;
   for (const auto& [name, value] : numbers) {
-    parts.push_back(absl::StrFormat("%s %.4g", Escaped(name), value));
+    parts.push_back(absl::StrCat(Escaped(name), " ", NumberText(value)));
   }
   return absl::StrJoin(parts, ", ");
 }

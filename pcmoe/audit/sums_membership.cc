@@ -166,7 +166,7 @@ absl::StatusOr<Finding> MatchRows(const AuditInput& input, const Group& group,
   const Sides sides = SidesOf(group, candidates, scores);
   return Finding{.id = "row_matching",
                  .title = "was this sequence in this step? by rows of the sums",
-                 .target = Target::kTraffic,
+                 .target = Target::kMembership,
                  .metric = "AUC",
                  .estimate = AucEstimate(sides.in, sides.out),
                  .baselines = {{"chance", 0.5}},

@@ -60,6 +60,10 @@ std::string WhatOf(const Finding& finding, bool found) {
       return found ? "the tokens to be predicted (answers, labels) can be read back"
                    : "no attack of this audit read labels back";
     case Target::kMembership:
+      if (finding.id == "row_matching") {
+        return found ? "rows of released sums resemble the rows of documents in them"
+                     : "row matching on released sums told nothing";
+      }
       return found ? "whoever holds a candidate document can tell whether it was used"
                    : "no attack of this audit told members from others";
     case Target::kMemory:
@@ -72,7 +76,7 @@ std::string WhatOf(const Finding& finding, bool found) {
                  : "no text was extracted from the final model that the public base does not know";
     case Target::kTraffic:
       return found ? "messages of single parties tell about their text"
-                   : "row matching, counts, routing and sizes told nothing about single parties";
+                   : "counts, routing and sizes of single parties told nothing about their text";
     default:
       return found ? absl::StrCat("about the data: ", finding.title)
                    : "no attack of this audit told more about the data than public text does";
@@ -85,7 +89,6 @@ std::string ChangeOf(const Finding& finding, bool rows) {
     case Target::kMemory:
       return "fewer epochs and less repeated text lower it; only differential privacy bounds it";
     case Target::kTraffic:
-      if (finding.id == "row_matching") return "more tokens a step lower it";
       return "report this as a bug if it stays in other runs: masks and lengths should tell "
              "nothing";
     case Target::kMembership:
@@ -131,23 +134,24 @@ std::vector<Verdict> VerdictsOf(const Report& report) {
       verdicts.push_back(VerdictOn(report, *finding));
     }
   };
-  const auto add_memory = [&] {
-    for (const char* id : {"final_membership", "final_extraction"}) {
-      if (const Finding* finding = report.Find(id)) verdicts.push_back(VerdictOn(report, *finding));
-    }
+  const auto add_by_id = [&](const char* id) {
+    if (const Finding* finding = report.Find(id)) verdicts.push_back(VerdictOn(report, *finding));
   };
   if (weights) {
     add(Target::kMembership);
     add(Target::kProperty);
-    add_memory();
+    add_by_id("final_membership");
+    add_by_id("final_extraction");
     for (const Target target : {Target::kTokens, Target::kLabels, Target::kTraffic}) add(target);
+    add_by_id("row_matching");
     return verdicts;
   }
   for (const Target target :
        {Target::kTokens, Target::kLabels, Target::kMembership, Target::kProperty}) {
     add(target);
   }
-  add_memory();
+  add_by_id("final_membership");
+  add_by_id("final_extraction");
   std::stable_sort(verdicts.begin(), verdicts.end(),
                    [](const Verdict& a, const Verdict& b) { return a.level < b.level; });
   return verdicts;
