@@ -38,7 +38,7 @@ ALLOWED = {
               "border", "exchange/session"},
     "provision": {"federation"},
     "report": set(),
-    "audit": {"tensor", "text", "data", "model", "optim", "federation", "wire", "border"},
+    "audit": {"tensor", "text", "data", "eval", "model", "optim", "federation", "wire", "border"},
     "cli": None,  # everything
 }
 # Headers only the named folders may include.

@@ -17,8 +17,10 @@ def main():
     audit_setup.show(report)
     value = {name: audit_setup.value(report, name)
              for name in ("row_decoder", "row_decoder_all", "routing_ids", "routing_weights",
-                          "labels_closed_form", "labels_learned", "row_control",
-                          "membership_rows")}
+                          "sequence_decoder_all", "labels_closed_form", "labels_learned",
+                          "row_control", "membership_rows", "known_plaintext_1000",
+                          "known_plaintext_5000", "known_plaintext_20000", "final_membership",
+                          "final_extraction")}
     control = [f for f in report["findings"] if f["id"] == "row_control"][0]
     off = abs(control["value"] - control["baselines"]["unigram"])
     marks = {"row_decoder_all": value["row_decoder_all"] >= 0.85,

@@ -13,11 +13,11 @@ def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
     seconds = {}
+    aggregated = dict(backbone="aggregated", embedding="aggregated", head="aggregated")
     for name, run in {
-            "rows": audit_setup.private_run(options, "rows", "rows", 8, 24, 2e-4),
-            "weights": audit_setup.private_run(options, "weights_aggregated", "weights", 32, 3, 2e-4,
-                                               backbone="aggregated", embedding="aggregated",
-                                               head="aggregated")}.items():
+            "rows": audit_setup.private_run(options, "rows", "rows", 8, 24, 2e-4, reuse=True),
+            "weights": audit_setup.private_run(options, "weights_aggregated_32", "weights", 32, 3,
+                                               2e-4, reuse=True, **aggregated)}.items():
         begin = time.monotonic()
         audit_setup.audit(options, run)
         seconds[name] = round(time.monotonic() - begin, 1)

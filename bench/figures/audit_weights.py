@@ -1,31 +1,77 @@
-# bench/figures/audit_weights.py: the same attacker against `weights`, private and aggregated backbone.
+# bench/figures/audit_weights.py: the same attacker against `weights`: private and aggregated backbone, three sizes.
 # needs: pcmoe
-"""Mark: no attack on tokens or labels is more than half a point above the unigram, with at least 4,096
-tokens a party and step. Membership by alignment and word presence are reported as they are."""
+"""Marks: with at least 4,096 tokens a party and step, no attack on tokens or labels is more than half a point above
+the unigram; row matching, counts, routing and sizes find nothing, that is, their AUC is within three standard errors
+of a half (of so many 95 % intervals one in twenty leaves it out by chance; which hold it is in the detail).
+Membership by alignment against the tokens in the sum, word presence and the final model are reported as they are.
+Sizes are sequences a party and step. The smallest run is the longest: its final model has learned most."""
+import shutil
 import sys
 
 import audit_setup
 import federation
 import lib
 
+# sequences a party and step -> steps
+STEPS = {8: 24, 16: 4, 32: 3}
+NOTHING = ("row_matching", "counts_batch", "routing_counts", "sizes_rows")
+
+
+def finding(report, name):
+    found = [f for f in report["findings"] if f["id"] == name]
+    return found[0] if found else None
+
+
+def numbers(found):
+    return [round(found[k], 3) for k in ("value", "low", "high")]
+
+
+def off_chance(found):
+    """How many standard errors the AUC is from a half; 0 when it is a half exactly."""
+    half_width = (found["high"] - found["low"]) / 2
+    off = abs(found["value"] - 0.5)
+    return 0.0 if off < 1e-9 else 1.96 * off / max(half_width, 1e-9)
+
+
+def one_run(options, mode, batch):
+    name = f"weights_{mode}_{batch}"
+    run = audit_setup.private_run(options, name, "weights", batch=batch, steps=STEPS[batch],
+                                  learning_rate=2e-4, backbone=mode, embedding=mode, head=mode)
+    report = audit_setup.audit(options, run, "--html", options.work / f"{name}.html")
+    print(f"== {mode} backbone, {batch} sequences a party and step")
+    audit_setup.show(report)
+    if STEPS[batch] > 3:
+        shutil.rmtree(run)  # what was received is large; audit_time takes the other
+    return report
+
 
 def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
-    worst, detail = -1.0, {}
-    for name, modes in {"private": "private", "aggregated": "aggregated"}.items():
-        run = audit_setup.private_run(options, f"weights_{name}", "weights", batch=32, steps=3,
-                                      learning_rate=2e-4, backbone=modes, embedding=modes,
-                                      head=modes)
-        report = audit_setup.audit(options, run, "--html", options.work / f"weights_{name}.html")
-        audit_setup.show(report)
-        for finding in report["findings"]:
-            if finding["target"] in ("tokens", "labels"):
-                worst = max(worst, finding["value"] - finding["baselines"]["unigram"])
-            else:
-                detail[f"{name}_{finding['id']}"] = [round(finding[k], 3)
-                                                     for k in ("value", "low", "high")]
-    return lib.report("audit_weights", worst, 0.005, "top-1 above unigram", detail, at_least=False)
+    worst, furthest, holds, detail, curve = -1.0, 0.0, {}, {}, {}
+    for mode, batch in [("private", 32), ("aggregated", 8), ("aggregated", 16), ("aggregated", 32)]:
+        report = one_run(options, mode, batch)
+        name = f"{mode}_{batch}"
+        big_enough = batch * audit_setup.SEQUENCE >= 4096
+        for found in report["findings"]:
+            if found["target"] in ("tokens", "labels"):
+                above = found["value"] - found["baselines"]["unigram"]
+                worst = max(worst, above) if big_enough else worst
+                detail[f"{name}_{found['id']}_above_unigram"] = round(above, 4)
+                continue
+            detail[f"{name}_{found['id']}"] = numbers(found)
+            if found["id"] in NOTHING:
+                furthest = max(furthest, off_chance(found))
+                holds[f"{name}_{found['id']}"] = found["low"] <= 0.5 <= found["high"]
+        aligned = finding(report, "membership_alignment")
+        curve[name] = {key: round(value, 3) for key, value in aligned["more"].items()
+                       if key.startswith("AUC at")}
+        detail[f"{name}_seconds"] = report["seconds"]
+    marks = {"tokens_and_labels": worst <= 0.005, "nothing_within_three_errors": furthest <= 3.0}
+    code = lib.report("audit_weights", worst, 0.005, "top-1 above unigram",
+                      dict(detail, auc_at_tokens=curve, furthest_from_chance=round(furthest, 2),
+                           interval_holds_half=holds, marks=marks), at_least=False)
+    return code if all(marks.values()) else 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "pcmoe/audit/audit.h"
 #include "pcmoe/audit/rows_attacks.h"
 
@@ -128,6 +130,86 @@ TEST_F(AttacksTest, ARandomViewIsNotDecoded) {
   }
 }
 
+// Rows of some layers only, as a coalition sees them: layer l of token t when (t + l) is even.
+View Partial(const View& view, const std::vector<at::Tensor>& order_l) {
+  View partial{.coalition = view.coalition, .steps = view.steps};
+  for (size_t l = 0; l < kLayers; ++l) {
+    const at::Tensor kept = ((order_l[l] + static_cast<int64_t>(l)) % 2 == 0).nonzero().flatten();
+    LayerView layer{.x_rd = view.layers[l].x_rd.index_select(0, kept),
+                    .q_rd = view.layers[l].q_rd.index_select(0, kept),
+                    .gate_re = view.layers[l].gate_re.index_select(0, kept)};
+    layer.sources.resize(static_cast<size_t>(kept.size(0)), {.home = 1});
+    partial.layers.push_back(std::move(layer));
+  }
+  return partial;
+}
+
+// The clusters of a perfect linker on a partial view, and the token of each.
+std::vector<Cluster> TrueClusters(const std::vector<at::Tensor>& order_l,
+                                  std::vector<int64_t>& token_of_cluster) {
+  std::map<int64_t, Cluster> by_token;
+  for (size_t l = 0; l < kLayers; ++l) {
+    int64_t row = 0;
+    for (int64_t place = 0; place < kTokens; ++place) {
+      const int64_t t = order_l[l][place].item<int64_t>();
+      if ((t + static_cast<int64_t>(l)) % 2 != 0) continue;
+      by_token[t].rows.emplace_back(static_cast<int64_t>(l), row++);
+    }
+  }
+  std::vector<Cluster> clusters;
+  for (auto& [token, cluster] : by_token) {
+    token_of_cluster.push_back(token);
+    clusters.push_back(std::move(cluster));
+  }
+  return clusters;
+}
+
+TEST_F(AttacksTest, SetsOfPartialRowsAreDecodedAndRandomOnesAreNot) {
+  const Shadow shadow = world_.MakeShadow(6000);
+  const SequenceDecoderOptions options{
+      .width = 64, .blocks = 1, .heads = 2, .set_size = 60, .sets_at_once = 4, .epochs = 8};
+  for (const bool readable : {true, false}) {
+    order_l_.clear();
+    const View view = Partial(world_.MakeView(token_, label_, readable, order_l_), order_l_);
+    std::vector<int64_t> token_of_cluster;
+    const std::vector<Cluster> clusters = TrueClusters(order_l_, token_of_cluster);
+    const at::Tensor guess = DecodeSets(view, clusters, shadow, kVocab, options);
+    int64_t right = 0;
+    for (size_t c = 0; c < clusters.size(); ++c) {
+      right += guess[static_cast<int64_t>(c)].item<int64_t>() ==
+                       token_[token_of_cluster[c]].item<int64_t>()
+                   ? 1
+                   : 0;
+    }
+    const double share = static_cast<double>(right) / static_cast<double>(clusters.size());
+    if (readable) {
+      EXPECT_GT(share, 0.9);
+    } else {
+      EXPECT_LT(share, 0.08);  // chance is 0.02; 300 tries
+    }
+  }
+}
+
+// A token that only its neighbours tell: what an attack on single rows cannot get.
+TEST(SequenceDecoderTest, ATokenIsReadFromTheOthersOfItsSet) {
+  at::set_num_threads(1);
+  at::manual_seed(4);
+  constexpr int64_t kGroups = 400, kSize = 8;
+  const at::Tensor group_token = at::randint(4, {kGroups}, at::TensorOptions(at::kLong));
+  const at::Tensor token = group_token.repeat_interleave(kSize);
+  at::Tensor rows = at::zeros({kGroups * kSize, 1, 5});
+  rows.select(2, 4).fill_(1);
+  std::vector<int64_t> group;
+  for (int64_t n = 0; n < kGroups * kSize; ++n) {
+    group.push_back(n / kSize);
+    if (n % kSize == 0) rows[n][0][token[n].item<int64_t>()] = 1;  // one of each set shows it
+  }
+  const SequenceDecoder decoder = SequenceDecoder::Train(
+      rows, token, group, 4,
+      {.width = 32, .blocks = 1, .heads = 2, .set_size = kSize, .epochs = 20, .drop = 0});
+  EXPECT_GT(ShareEqual(decoder.Best(rows, group), token), 0.95);
+}
+
 TEST_F(AttacksTest, TheControlLearnsNothing) {
   const Shadow shadow = world_.MakeShadow(4000);
   const View view = world_.MakeView(token_, label_, true, order_l_);
@@ -161,6 +243,36 @@ TEST_F(AttacksTest, RoutingTellsWhatItDependsOn) {
                       : 0;
   }
   EXPECT_GT(static_cast<double>(same_class), 0.95 * static_cast<double>(clusters.size()));
+}
+
+TEST(VerdictTest, OfSumsMembershipWordsAndTheFinalModelComeFirst) {
+  Report report{.exchange = "weights", .coalition = {"a"}, .victims = {"b"}};
+  const auto add = [&report](const char* id, Target target, Estimate estimate, double baseline) {
+    report.findings.push_back({.id = id,
+                               .title = id,
+                               .target = target,
+                               .metric = "AUC",
+                               .estimate = estimate,
+                               .baselines = {{"chance", baseline}}});
+  };
+  add("sums_tokens", Target::kTokens, {0.02, 0.01, 0.03}, 0.05);
+  add("counts_batch", Target::kTraffic, {0.51, 0.45, 0.57}, 0.5);
+  add("words_first_layer", Target::kProperty, {0.6, 0.58, 0.62}, 0.7);
+  add("words_embedding", Target::kProperty, {0.99, 0.98, 1}, 0.7);
+  add("final_membership", Target::kMemory, {0.7, 0.65, 0.75}, 0.5);
+  add("final_extraction", Target::kMemory, {0.1, 0.08, 0.12}, 0.1);
+  add("membership_alignment", Target::kMembership, {0.8, 0.7, 0.9}, 0.5);
+  report.findings.back().more = {{"AUC at 100 tokens (step 0)", 0.8}};
+  const std::vector<Verdict> verdicts = VerdictsOf(report);
+  ASSERT_EQ(verdicts.size(), 6U);
+  EXPECT_NE(verdicts[0].certainty.find("membership_alignment"), std::string::npos);
+  EXPECT_NE(verdicts[0].certainty.find("AUC at 100 tokens"), std::string::npos);
+  EXPECT_NE(verdicts[1].certainty.find("words_embedding"), std::string::npos);
+  EXPECT_EQ(verdicts[1].level, Verdict::Level::kRevealed);
+  EXPECT_EQ(verdicts[2].level, Verdict::Level::kPartly);
+  EXPECT_EQ(verdicts[2].to_whom, "whoever has the final model");
+  EXPECT_EQ(verdicts[3].level, Verdict::Level::kNothingFound);
+  EXPECT_NE(verdicts[5].certainty.find("counts_batch"), std::string::npos);
 }
 
 TEST(VerdictTest, WordsFollowTheFigures) {

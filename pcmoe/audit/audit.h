@@ -4,11 +4,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "pcmoe/audit/base_model.h"
+#include "pcmoe/audit/final_model.h"
 #include "pcmoe/audit/private_tokens.h"
 #include "pcmoe/audit/report.h"
 #include "pcmoe/audit/sums_view.h"
@@ -20,11 +22,12 @@ namespace pcmoe::audit {
 struct AuditInput {
   std::vector<std::string> names;  ///< Of the parties, in the manifest's order.
   std::vector<Member> coalition;
-  const Truths& truths;                    ///< For scoring and choosing candidates only.
-  BaseModel& base;                         ///< The attacker's copy of the public checkpoint.
-  std::span<const data::Sequence> shadow;  ///< Public text, packed as the victims pack theirs.
-  std::map<int, UnitLayout> layouts = {};  ///< Of the members' units; for exchange "weights".
-  double minutes = 10;                     ///< Sizes of samples and trainings are cut to fit.
+  const Truths& truths;                     ///< For scoring and choosing candidates only.
+  BaseModel& base;                          ///< The attacker's copy of the public checkpoint.
+  std::span<const data::Sequence> shadow;   ///< Public text, packed as the victims pack theirs.
+  std::map<int, UnitLayout> layouts = {};   ///< Of the members' units; for exchange "weights".
+  std::optional<FinalModel> released = {};  ///< Attacked when there is one.
+  double minutes = 10;                      ///< Sizes of samples and trainings are cut to fit.
   uint64_t seed = 1;
   /// A line for people after every attack.
   std::function<void(const std::string&)> progress = [](const std::string&) {};

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "pcmoe/eval/batches.h"
+
 namespace pcmoe::audit {
 namespace {
 
@@ -70,20 +72,9 @@ class Tap final : public model::ExpertProvider {
 }  // namespace
 
 model::MicroBatch BatchOf(std::span<const data::Sequence> sequences) {
-  model::MicroBatch batch;
-  const auto count = static_cast<int64_t>(sequences.size());
-  const auto length = static_cast<int64_t>(sequences[0].tokens.size());
-  batch.tokens_bs = at::empty({count, length}, at::kLong);
-  batch.labels_bs = at::empty({count, length}, at::kLong);
-  int64_t* tokens = batch.tokens_bs.mutable_data_ptr<int64_t>();
-  int64_t* labels = batch.labels_bs.mutable_data_ptr<int64_t>();
-  for (const data::Sequence& sequence : sequences) {
-    tokens = std::copy(sequence.tokens.begin(), sequence.tokens.end(), tokens);
-    labels = std::copy(sequence.labels.begin(), sequence.labels.end(), labels);
-    batch.document_starts.emplace_back(sequence.document_starts.begin(),
-                                       sequence.document_starts.end());
-  }
-  return batch;
+  std::vector<const data::Sequence*> rows;
+  for (const data::Sequence& sequence : sequences) rows.push_back(&sequence);
+  return eval::ToMicroBatch(rows);
 }
 
 at::Tensor NextTokens(std::span<const data::Sequence> sequences) {
@@ -171,6 +162,27 @@ absl::StatusOr<std::vector<double>> BaseModel::Losses(std::span<const data::Sequ
                      static_cast<double>(std::max<int64_t>(result.loss_tokens, 1)));
   }
   return losses;
+}
+
+absl::StatusOr<at::Tensor> BaseModel::Continue(std::span<const data::Sequence> sequences,
+                                               int64_t prompt, int64_t tokens, int64_t at_once) {
+  std::vector<at::Tensor> result;
+  for (size_t first = 0; first < sequences.size(); first += static_cast<size_t>(at_once)) {
+    const auto piece =
+        sequences.subspan(first, std::min(static_cast<size_t>(at_once), sequences.size() - first));
+    model::MicroBatch batch = BatchOf(piece);
+    batch.document_starts.assign(piece.size(), {0});
+    batch.tokens_bs = batch.tokens_bs.narrow(1, 0, prompt).contiguous();
+    for (int64_t t = 0; t < tokens; ++t) {
+      batch.labels_bs = batch.tokens_bs;
+      PCMOE_RETURN_IF_ERROR(experts_->BeginPass({.micro_batches_p = {1}, .training = false}));
+      PCMOE_ASSIGN_OR_RETURN(const at::Tensor logits, backbone_->Logits(batch, *experts_));
+      PCMOE_RETURN_IF_ERROR(experts_->FinishPass());
+      batch.tokens_bs = at::cat({batch.tokens_bs, at::argmax(logits.select(1, -1), 1, true)}, 1);
+    }
+    result.push_back(batch.tokens_bs.narrow(1, prompt, tokens));
+  }
+  return at::cat(result);
 }
 
 }  // namespace pcmoe::audit

@@ -54,6 +54,11 @@ class BaseModel {
   /// Mean cross entropy of each sequence, nats a token.
   absl::StatusOr<std::vector<double>> Losses(std::span<const data::Sequence> sequences);
 
+  /// The likeliest next `tokens` after the first `prompt` tokens of each sequence, one after
+  /// another; int64 [sequences, tokens].
+  absl::StatusOr<at::Tensor> Continue(std::span<const data::Sequence> sequences, int64_t prompt,
+                                      int64_t tokens, int64_t at_once = 32);
+
   const model::ModelConfig& config() const { return config_; }
   model::Backbone& backbone() { return *backbone_; }
   model::ExpertShard& shard() { return *shard_; }

@@ -22,15 +22,18 @@ Json Numbers(const std::vector<std::pair<std::string, double>>& numbers) {
 std::string Listed(const std::vector<std::pair<std::string, double>>& numbers) {
   std::vector<std::string> parts;
   for (const auto& [name, value] : numbers) {
-    parts.push_back(absl::StrFormat("%s %s", name,
-                                    std::abs(value) > 1.5 || value == 1.0
-                                        ? absl::StrFormat("%g", value)
-                                        : absl::StrFormat("%.3f", value)));
+    parts.push_back(absl::StrCat(name, " ", NumberText(value)));
   }
   return absl::StrJoin(parts, ", ");
 }
 
 }  // namespace
+
+std::string NumberText(double value) {
+  if (value == std::round(value)) return absl::StrFormat("%.0f", value);
+  if (std::abs(value) < 0.01) return absl::StrFormat("%.2g", value);
+  return absl::StrFormat("%.3f", value);
+}
 
 std::string_view NameOf(Target target) {
   switch (target) {
@@ -42,6 +45,10 @@ std::string_view NameOf(Target target) {
       return "membership";
     case Target::kProperty:
       return "property";
+    case Target::kMemory:
+      return "memory";
+    case Target::kTraffic:
+      return "traffic";
     case Target::kControl:
       return "control";
   }
@@ -71,11 +78,17 @@ std::string ToText(const Report& report) {
       "Audit of a run with exchange \"%s\": what %s could learn about %s\n", report.exchange,
       absl::StrJoin(report.coalition, " and "), absl::StrJoin(report.victims, ", "));
   absl::StrAppend(&text, Listed(report.facts), "\n\n");
-  absl::StrAppendFormat(&text, "%-44s %-26s %7s  %-15s %s\n", "attack", "metric", "value",
-                        "95 % interval", "without the observations");
+  int title = 6;
+  int metric = 6;
   for (const Finding& finding : report.findings) {
-    absl::StrAppendFormat(&text, "%-44s %-26s %7.3f  %.3f to %.3f  %s\n", finding.title,
-                          finding.metric, finding.estimate.value, finding.estimate.low,
+    title = std::max(title, static_cast<int>(finding.title.size()));
+    metric = std::max(metric, static_cast<int>(finding.metric.size()));
+  }
+  absl::StrAppendFormat(&text, "%-*s  %-*s %7s  %-15s %s\n", title, "attack", metric, "metric",
+                        "value", "95 % interval", "without the observations");
+  for (const Finding& finding : report.findings) {
+    absl::StrAppendFormat(&text, "%-*s  %-*s %7.3f  %.3f to %.3f  %s\n", title, finding.title,
+                          metric, finding.metric, finding.estimate.value, finding.estimate.low,
                           finding.estimate.high, Listed(finding.baselines));
     if (!finding.more.empty()) absl::StrAppend(&text, "    ", Listed(finding.more), "\n");
     if (!finding.note.empty()) absl::StrAppend(&text, "    ", finding.note, "\n");

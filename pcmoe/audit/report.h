@@ -17,9 +17,11 @@ enum class Target {
   kLabels,      ///< The tokens that are to be predicted.
   kMembership,  ///< Whether a document was trained on; the estimate is an AUC.
   kProperty,    ///< Something about the data: domain, sizes, which words occur.
+  kMemory,      ///< What the trained model remembers, whoever holds it.
+  kTraffic,     ///< What single parties' messages of a `weights` run tell; the estimate is an AUC.
   kControl,     ///< No attack: a check that the harness itself leaks nothing.
 };
-/// "tokens", "labels", "membership", "property", "control".
+/// "tokens", "labels", "membership", "property", "memory", "traffic", "control".
 std::string_view NameOf(Target target);
 
 /// One line of a report. Plain data.
@@ -59,6 +61,9 @@ struct Report {
   /// The finding of that id; null when the attack did not run.
   const Finding* Find(std::string_view id) const;
 };
+
+/// Whole numbers as they are, others with three digits after the point or two that count.
+std::string NumberText(double value);
 
 std::string ToText(const Report& report);
 std::string ToJson(const Report& report);

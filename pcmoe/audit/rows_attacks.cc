@@ -7,18 +7,23 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/randperm.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <tuple>
 
 namespace pcmoe::audit {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 4096;
 constexpr int64_t kControlRows = 20000;
+constexpr int64_t kShadowGroup = 1024;  // public tokens that are mixed, as a micro-batch's are
 
 at::Tensor UnitRows(const at::Tensor& rows_rd) {
   return rows_rd / (rows_rd.norm(2, 1, /*keepdim=*/true) + 1e-20);
@@ -62,6 +67,13 @@ void PickBest(const at::Tensor& sum_cv, DecodedRows& decoded) {
 }
 
 bool Empty(const LayerView& layer) { return layer.sources.empty(); }
+
+// The first layer that rows came of.
+size_t FirstSeen(const View& view) {
+  size_t layer = 0;
+  while (layer + 1 < view.layers.size() && Empty(view.layers[layer])) ++layer;
+  return layer;
+}
 
 }  // namespace
 
@@ -137,6 +149,52 @@ DecodedRows LabelsLearned(const View& view, std::span<const Cluster> clusters, c
   }
   PickBest(sum_cv, decoded);
   return decoded;
+}
+
+at::Tensor DecodeSets(const View& view, std::span<const Cluster> clusters, const Shadow& shadow,
+                      int64_t vocab, const SequenceDecoderOptions& options) {
+  std::vector<at::Tensor> seen, learn;  // [C, D+1] and [T, D+1] a layer
+  const std::vector<at::Tensor> cluster_of_row = ClusterOfRows(view, clusters);
+  const auto count = static_cast<int64_t>(clusters.size());
+  for (size_t l = 0; l < view.layers.size(); ++l) {
+    if (Empty(view.layers[l])) continue;
+    const auto [rows, tokens] = TrainingRows(shadow, l);
+    const at::Tensor own = (view.layers[l].gate_re.sum(0) > 0).nonzero().flatten();
+    at::Tensor gate = shadow.plain.gate_te[l].index_select(1, own).sum(1, true);
+    if (!shadow.varied.gate_te.empty()) {
+      gate = at::cat({gate, shadow.varied.gate_te[l].index_select(1, own).sum(1, true)});
+    }
+    const at::Tensor visible = (gate > 0).to(at::kFloat);
+    const at::Tensor mean = rows.mean(0);
+    const at::Tensor scale = (rows.var(0, /*unbiased=*/false) + 1e-12).rsqrt();
+    learn.push_back(at::cat({(rows - mean) * scale * visible, visible}, 1));
+    const at::Tensor& x = view.layers[l].x_rd;
+    at::Tensor of_cluster = at::zeros({count, x.size(1) + 1});
+    of_cluster.index_copy_(0, cluster_of_row[l],
+                           at::cat({(x - mean) * scale, at::ones({x.size(0), 1})}, 1));
+    seen.push_back(of_cluster);
+  }
+  if (seen.empty()) return at::zeros({count}, at::kLong);
+  const at::Tensor learn_tlw = at::stack(learn, 1);
+  // Tokens that the coalition would see nothing of teach nothing, and are in no set.
+  const at::Tensor some = learn_tlw.select(2, learn_tlw.size(2) - 1).sum(1).nonzero().flatten();
+  std::vector<int64_t> shadow_group, group;
+  for (int64_t i = 0; i < some.size(0); ++i) {
+    shadow_group.push_back(some.const_data_ptr<int64_t>()[i] / kShadowGroup);
+  }
+  std::map<std::tuple<int64_t, int, int64_t>, int64_t> batches;
+  for (const Cluster& cluster : clusters) {
+    const auto [layer, row] = cluster.rows[0];
+    const RowSource& source =
+        view.layers[static_cast<size_t>(layer)].sources[static_cast<size_t>(row)];
+    const auto next = static_cast<int64_t>(batches.size());
+    group.push_back(batches.emplace(std::tuple{source.step, source.home, source.micro_batch}, next)
+                        .first->second);
+  }
+  const at::Tensor tokens = TrainingRows(shadow, FirstSeen(view)).second;
+  return SequenceDecoder::Train(learn_tlw.index_select(0, some), tokens.index_select(0, some),
+                                shadow_group, vocab, options)
+      .Best(at::stack(seen, 1), group);
 }
 
 at::Tensor DecodeRouting(const View& view, std::span<const Cluster> clusters, const Shadow& shadow,

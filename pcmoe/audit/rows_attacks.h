@@ -10,6 +10,7 @@
 
 #include "pcmoe/audit/base_model.h"
 #include "pcmoe/audit/linker.h"
+#include "pcmoe/audit/sequence_decoder.h"
 #include "pcmoe/audit/token_decoder.h"
 #include "pcmoe/audit/view.h"
 
@@ -36,6 +37,12 @@ struct Shadow {
 /// cluster's rows are added.
 DecodedRows DecodeRows(const View& view, std::span<const Cluster> clusters, const Shadow& shadow,
                        int64_t vocab, const DecoderOptions& options);
+
+/// A3: a transformer over the rows of many tokens at once, each with the layers that the coalition
+/// saw of it. Messages are shuffled, so the tokens of a micro-batch are a set: no order is used.
+/// Learned on public text with what the coalition would have seen of it; int64 [C].
+at::Tensor DecodeSets(const View& view, std::span<const Cluster> clusters, const Shadow& shadow,
+                      int64_t vocab, const SequenceDecoderOptions& options);
 
 /// The control of A1: the same training with the shadow's rows shuffled against their tokens. What
 /// it gets, the harness itself gives away.

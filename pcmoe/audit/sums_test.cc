@@ -13,6 +13,7 @@
 #include <fstream>
 #include <random>
 
+#include "pcmoe/audit/membership.h"
 #include "pcmoe/audit/metrics.h"
 #include "pcmoe/audit/sums_attacks.h"
 #include "pcmoe/border/fixed_point.h"
@@ -154,15 +155,37 @@ TEST_F(AlignmentTest, DocumentsInTheSumScoreHigherAndOthersOfAnotherSumDoNot) {
   const std::vector<data::Sequence> members = Documents(12), others = Documents(12);
   const std::vector<data::Sequence> shadow = Documents(48), elsewhere = Documents(12);
   const ReleasedSum sum = SumOf(members);
-  const auto in = ScoreByAlignment(sum, 0.01, *base_, shadow, members);
-  const auto out = ScoreByAlignment(sum, 0.01, *base_, shadow, others);
-  ASSERT_TRUE(in.ok() && out.ok());
-  EXPECT_GT(Auc(*in, *out), 0.9);
   const ReleasedSum unrelated = SumOf(elsewhere);
-  const double chance = Auc(*ScoreByAlignment(unrelated, 0.01, *base_, shadow, members),
-                            *ScoreByAlignment(unrelated, 0.01, *base_, shadow, others));
+  const std::vector<ScaledSum> sums = {{&sum, 0.01}, {&unrelated, 0.01}};
+  const auto in = ScoreByAlignment(sums, *base_, shadow, members);
+  const auto out = ScoreByAlignment(sums, *base_, shadow, others);
+  ASSERT_TRUE(in.ok() && out.ok());
+  EXPECT_GT(Auc((*in)[0], (*out)[0]), 0.9);
+  const double chance = Auc((*in)[1], (*out)[1]);
   EXPECT_GT(chance, 0.15);  // 12 against 12: +-0.35 is three standard errors
   EXPECT_LT(chance, 0.85);
+}
+
+// Sums of one row each are rows: matching finds whose. Rows of noise say nothing.
+TEST_F(AlignmentTest, RowsOfSumsMatchTheDocumentsBehindThem) {
+  at::manual_seed(6);
+  std::vector<data::Sequence> documents = Documents(24);
+  const auto capture = base_->Run(std::span(documents).first(12), /*gradients=*/false);
+  ASSERT_TRUE(capture.ok());
+  ReleasedSum readable, noise;
+  for (int64_t e = 0; e < 4; ++e) {
+    const at::Tensor rows = capture->x_td[0].narrow(0, e * 72, 72);
+    readable.experts.push_back({0, e, rows * 0.01, at::randn({16, 8})});
+    noise.experts.push_back({0, e, at::randn({72, 16}), at::randn({16, 8})});
+  }
+  const auto auc = [&](const ReleasedSum& sum) {
+    const auto scores = ScoreByRows(RowsOfSums({&sum, 1}, *capture), 0, *base_, documents);
+    return Auc(std::span(*scores).first(12), std::span(*scores).subspan(12));
+  };
+  EXPECT_GT(auc(readable), 0.95);
+  EXPECT_NEAR(auc(noise), 0.5, 0.35);  // 12 against 12: three standard errors
+  const ReleasedSum twice = Added(readable, readable);
+  EXPECT_TRUE(at::allclose(twice.experts[1].gate_up_fd, readable.experts[1].gate_up_fd * 2));
 }
 
 TEST_F(AlignmentTest, TheSpanOfFewRowsHoldsTheirWordsAndOfManyHoldsAll) {

@@ -3,7 +3,6 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_softmax.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
@@ -13,36 +12,16 @@
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
+
+#include "pcmoe/audit/adam.h"
 
 namespace pcmoe::audit {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 4096;
-
-// Adam (Kingma and Ba 2015) with the usual constants.
-class Adam {
- public:
-  explicit Adam(std::vector<at::Tensor> weights) : weights_(std::move(weights)) {
-    for (const at::Tensor& weight : weights_) {
-      first_.push_back(at::zeros_like(weight));
-      second_.push_back(at::zeros_like(weight));
-      steps_.push_back(at::zeros({}, at::kFloat));
-    }
-  }
-  void Step(const std::vector<at::Tensor>& gradients, double rate) {
-    for (at::Tensor& step : steps_) step.add_(1);
-    at::_fused_adam_(weights_, gradients, first_, second_, {}, steps_, rate, /*beta1=*/0.9,
-                     /*beta2=*/0.99, /*weight_decay=*/0, /*eps=*/1e-8, /*amsgrad=*/false,
-                     /*maximize=*/false);
-  }
-
- private:
-  std::vector<at::Tensor> weights_, first_, second_, steps_;
-};
 
 // bfloat16 products: several times as fast on the processors that have them, and exact enough.
 at::Tensor Product(const at::Tensor& a, const at::Tensor& b) {

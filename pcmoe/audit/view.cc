@@ -142,11 +142,13 @@ bool InTraining(const Received& message) {
 }
 
 absl::Status ReadMember(const Member& member, const model::ModelConfig& config,
-                        const std::set<int64_t>& steps, std::map<TripKey, Trip>& trips) {
+                        const std::set<int64_t>& steps, const std::set<int64_t>& layers,
+                        std::map<TripKey, Trip>& trips) {
   for (const Received& message : member.recording->messages()) {
     const wire::MessageHeader& header = message.record.header;
     const auto step = static_cast<int64_t>(header.step);
     if (!InTraining(message) || !steps.contains(step)) continue;
+    if (!layers.empty() && !layers.contains(header.layer)) continue;
     const TripKey key{header.layer, step, message.record.from, member.party, header.micro_batch};
     if (header.kind == wire::MessageKind::kExpertRows) {
       if (header.layer >= config.num_layers) {
@@ -181,27 +183,35 @@ std::vector<int64_t> StepsWithRows(std::span<const Member> members) {
   return {steps.begin(), steps.end()};
 }
 
+std::vector<MessageSize> SizesOf(std::span<const Member> members) {
+  std::vector<MessageSize> sizes;
+  for (const Member& member : members) {
+    for (const Received& message : member.recording->messages()) {
+      if (!InTraining(message)) continue;
+      const wire::MessageHeader& header = message.record.header;
+      sizes.push_back({.kind = header.kind,
+                       .step = static_cast<int64_t>(header.step),
+                       .layer = header.layer,
+                       .micro_batch = header.micro_batch,
+                       .from = message.record.from,
+                       .to = member.party,
+                       .bytes = message.record.payload_bytes});
+    }
+  }
+  return sizes;
+}
+
 absl::StatusOr<View> MakeView(std::span<const Member> members, const model::ModelConfig& config,
-                              const std::set<int64_t>& steps) {
+                              const std::set<int64_t>& steps, const std::set<int64_t>& layers) {
   View view;
   view.steps.assign(steps.begin(), steps.end());
   std::map<TripKey, Trip> trips;
   std::set<int> coalition;
   for (const Member& member : members) {
     coalition.insert(member.party);
-    PCMOE_RETURN_IF_ERROR(ReadMember(member, config, steps, trips));
-    for (const Received& message : member.recording->messages()) {
-      if (!InTraining(message)) continue;
-      const wire::MessageHeader& header = message.record.header;
-      view.sizes.push_back({.kind = header.kind,
-                            .step = static_cast<int64_t>(header.step),
-                            .layer = header.layer,
-                            .micro_batch = header.micro_batch,
-                            .from = message.record.from,
-                            .to = member.party,
-                            .bytes = message.record.payload_bytes});
-    }
+    PCMOE_RETURN_IF_ERROR(ReadMember(member, config, steps, layers, trips));
   }
+  view.sizes = SizesOf(members);
   view.coalition.assign(coalition.begin(), coalition.end());
   // What members of the coalition sent to each other is nobody's secret.
   std::vector<std::vector<const Trip*>> by_layer(static_cast<size_t>(config.num_layers));

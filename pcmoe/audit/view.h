@@ -59,8 +59,12 @@ struct Member {
 /// Steps in which expert rows of training came to any member, ascending.
 std::vector<int64_t> StepsWithRows(std::span<const Member> members);
 
-/// DATA_LOSS naming the message when a payload is not what its kind says.
+/// Sizes and places of all training messages that the members received.
+std::vector<MessageSize> SizesOf(std::span<const Member> members);
+
+/// Rows of the layers named; of all, when none is. DATA_LOSS naming the message when a payload is
+/// not what its kind says.
 absl::StatusOr<View> MakeView(std::span<const Member> members, const model::ModelConfig& config,
-                              const std::set<int64_t>& steps);
+                              const std::set<int64_t>& steps, const std::set<int64_t>& layers = {});
 
 }  // namespace pcmoe::audit

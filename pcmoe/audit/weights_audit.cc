@@ -12,15 +12,17 @@
 #include "pcmoe/audit/audit.h"
 #include "pcmoe/audit/rows_attacks.h"
 #include "pcmoe/audit/sums_attacks.h"
+#include "pcmoe/audit/sums_membership.h"
 #include "pcmoe/audit/token_decoder.h"
+#include "pcmoe/audit/traffic_audit.h"
 
 namespace pcmoe::audit {
 namespace {
 
 constexpr int64_t kShadowTokens = 60000;
-constexpr size_t kFilterDocuments = 144;
-constexpr size_t kCandidates = 96;  // of each side, a step
-constexpr double kMinutes = 3;      // that those sizes take on two cores, about
+constexpr size_t kSteps = 3;         // whose sums are attacked
+constexpr double kMinutes = 3;       // that those sizes take on two cores, about
+constexpr double kCandidates = 192;  // of each side, for the final model
 
 class WeightsAudit {
  public:
@@ -33,7 +35,8 @@ class WeightsAudit {
 
  private:
   absl::Status Prepare();
-  absl::Status AttackMembership();
+  absl::Status ReadSums(const std::vector<int64_t>& steps);
+  absl::Status AttackOthers();
   void AttackWords();
   void AttackTokens();
   void AddWords(const char* id, const char* title, const std::vector<double>& scores,
@@ -49,7 +52,8 @@ class WeightsAudit {
   const double scale_;
   absl::Time mark_ = absl::Now();
   Report report_;
-  std::vector<ReleasedSum> sums_;  // of the step attacked, by member
+  SumsOfSteps all_sums_;
+  std::span<const ReleasedSum> sums_;  // of the first step, by member
   std::optional<PrivateTokens> tokens_, of_step_;
   std::optional<Capture> shadow_;
 };
@@ -76,6 +80,29 @@ double WeightsAudit::CommonestShare(const at::Tensor& public_tokens,
   return hits / std::max(tries, 1.0);
 }
 
+absl::Status WeightsAudit::ReadSums(const std::vector<int64_t>& steps) {
+  // The attacker's copy is exact where everybody starts from the public base, and good after that.
+  if (steps[0] != 0) {
+    report_.warnings.push_back(
+        absl::StrCat("the first step recorded is ", steps[0],
+                     ": the base is a stale copy there, attacks are weaker"));
+  }
+  const size_t count = std::min(steps.size(), scale_ < 0.5 ? 1 : kSteps);
+  for (size_t k = 0; k < count; ++k) {
+    auto& of_step = all_sums_.emplace_back();
+    for (const Member& member : input_.coalition) {
+      const auto layout = input_.layouts.find(member.party);
+      if (layout == input_.layouts.end()) return absl::InternalError("a member without a layout");
+      PCMOE_ASSIGN_OR_RETURN(
+          of_step.emplace_back(),
+          ReadReleasedSum(member, layout->second, static_cast<int>(input_.names.size()),
+                          config_.hidden_size, steps[k]));
+    }
+  }
+  sums_ = all_sums_[0];
+  return absl::OkStatus();
+}
+
 absl::Status WeightsAudit::Prepare() {
   const std::vector<int64_t> steps = StepsWithSums(input_.coalition[0]);
   if (steps.empty()) {
@@ -87,21 +114,8 @@ absl::Status WeightsAudit::Prepare() {
     return absl::FailedPreconditionError(
         "no victim kept its tokens; train with [border] record_truth set to the victims' names");
   }
-  // The attacker's copy is exact where everybody starts from the public base.
-  const int64_t step = steps[0];
-  if (step != 0) {
-    report_.warnings.push_back(
-        absl::StrCat("the first step recorded is ", step,
-                     ": the base is a stale copy there, attacks are weaker"));
-  }
-  for (const Member& member : input_.coalition) {
-    const auto layout = input_.layouts.find(member.party);
-    if (layout == input_.layouts.end()) return absl::InternalError("a member without a layout");
-    PCMOE_ASSIGN_OR_RETURN(
-        sums_.emplace_back(),
-        ReadReleasedSum(member, layout->second, static_cast<int>(input_.names.size()),
-                        config_.hidden_size, step));
-  }
+  PCMOE_RETURN_IF_ERROR(ReadSums(steps));
+  const int64_t step = sums_[0].step;
   tokens_.emplace(input_.truths, steps);
   of_step_.emplace(input_.truths, std::vector<int64_t>{step});
   const auto length =
@@ -112,62 +126,30 @@ absl::Status WeightsAudit::Prepare() {
   if (count < 2) return absl::InvalidArgumentError("the shadow text is too short");
   PCMOE_ASSIGN_OR_RETURN(shadow_, input_.base.Run(input_.shadow.first(count), /*gradients=*/true));
   report_.facts = {{"steps recorded", static_cast<double>(steps.size())},
-                   {"step attacked", static_cast<double>(step)},
+                   {"steps attacked", static_cast<double>(all_sums_.size())},
                    {"loss tokens in the sum", static_cast<double>(sums_[0].loss_tokens)},
                    {"private sequences", static_cast<double>(of_step_->sequences().size())},
                    {"public tokens", static_cast<double>(shadow_->tokens_t.size(0))}};
   return absl::OkStatus();
 }
 
-absl::Status WeightsAudit::AttackMembership() {
-  std::vector<data::Sequence> members, others;
-  std::set<std::vector<int32_t>> used;
-  for (const PrivateSequence& one : of_step_->sequences()) {
-    used.insert(one.sequence.tokens);
-    members.push_back(one.sequence);
-  }
-  for (const PrivateSequence& one : tokens_->sequences()) {
-    if (!used.contains(one.sequence.tokens)) others.push_back(one.sequence);
-  }
-  std::mt19937_64 random(input_.seed);
-  std::shuffle(members.begin(), members.end(), random);
-  std::shuffle(others.begin(), others.end(), random);
-  const auto count = std::min({members.size(), others.size(),
-                               static_cast<size_t>(scale_ * static_cast<double>(kCandidates))});
-  if (count < 8) {
-    report_.warnings.push_back(
-        "membership was not attacked: the victims kept too few sequences of other steps");
-    return absl::OkStatus();
-  }
-  members.resize(count);
-  others.resize(count);
-  std::vector<double> in(count, 0), out(count, 0);
-  const auto filter = input_.shadow.first(std::min(input_.shadow.size(), kFilterDocuments));
-  for (const ReleasedSum& sum : sums_) {
-    // The owner's own tokens are in the divisor, too; about as many as each other party's.
-    const auto parties = static_cast<double>(input_.names.size());
-    const double scale =
-        (parties - 1) / parties / static_cast<double>(std::max<int64_t>(sum.loss_tokens, 1));
-    PCMOE_ASSIGN_OR_RETURN(const auto in_scores,
-                           ScoreByAlignment(sum, scale, input_.base, filter, members));
-    PCMOE_ASSIGN_OR_RETURN(const auto out_scores,
-                           ScoreByAlignment(sum, scale, input_.base, filter, others));
-    for (size_t i = 0; i < count; ++i) {
-      in[i] += in_scores[i];
-      out[i] += out_scores[i];
-    }
-  }
-  Add({.id = "membership_alignment",
-       .title = "was this sequence in this step? by its gradient",
-       .target = Target::kMembership,
-       .metric = "AUC",
-       .estimate = AucEstimate(in, out),
-       .baselines = {{"chance", 0.5}},
-       .more = {{"TPR at 1 % FPR", TprAtFpr(in, out, 0.01)},
-                {"loss tokens in the sum", static_cast<double>(sums_[0].loss_tokens)},
-                {"members", static_cast<double>(count)},
-                {"others", static_cast<double>(count)}},
-       .note = "others are the same victims' sequences of other steps"});
+// Membership, what the final model remembers, and what single messages tell.
+absl::Status WeightsAudit::AttackOthers() {
+  const auto add_all = [this](std::vector<Finding> findings) {
+    for (Finding& finding : findings) Add(std::move(finding));
+  };
+  PCMOE_ASSIGN_OR_RETURN(
+      auto membership, AttackSumsMembership(input_, all_sums_, *tokens_, scale_, report_.warnings));
+  add_all(std::move(membership));
+  PCMOE_ASSIGN_OR_RETURN(auto traffic, AttackTraffic(input_, *tokens_, *shadow_));
+  add_all(std::move(traffic));
+  if (!input_.released) return absl::OkStatus();
+  const auto truth = input_.truths.find(input_.released->victim);
+  if (truth == input_.truths.end()) return absl::OkStatus();
+  PCMOE_ASSIGN_OR_RETURN(auto memory, AttackFinalModel(*input_.released, truth->second, input_.base,
+                                                       static_cast<size_t>(scale_ * kCandidates),
+                                                       input_.seed, report_.warnings));
+  add_all(std::move(memory));
   return absl::OkStatus();
 }
 
@@ -299,7 +281,7 @@ absl::StatusOr<Report> WeightsAudit::Run() {
   }
   PCMOE_RETURN_IF_ERROR(Prepare());
   mark_ = absl::Now();
-  PCMOE_RETURN_IF_ERROR(AttackMembership());
+  PCMOE_RETURN_IF_ERROR(AttackOthers());
   AttackWords();
   AttackTokens();
   report_.seconds = absl::ToDoubleSeconds(absl::Now() - begin);

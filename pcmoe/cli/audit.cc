@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "pcmoe/base/file.h"
 #include "pcmoe/base/log.h"
+#include "pcmoe/cli/audit_final.h"
 #include "pcmoe/cli/commands.h"
 #include "pcmoe/exchange/weights/stage_units.h"
 #include "pcmoe/federation/manifest.h"
@@ -74,13 +75,15 @@ absl::StatusOr<RunFolder> ReadRun(const Flags& flags) {
   return run;
 }
 
-absl::StatusOr<std::vector<data::Sequence>> ReadShadow(const Flags& flags, const RunFolder& run) {
+absl::StatusOr<text::Tokenizer> ReadTokenizer(const RunFolder& run) {
   const fs::path model = run.config.model_name_or_path;
   const fs::path folder = fs::is_directory(model) ? model : model.parent_path();
-  PCMOE_ASSIGN_OR_RETURN(
-      const text::Tokenizer tokenizer,
-      text::Tokenizer::Load(run.config.tokenizer.empty() ? folder / "tokenizer.json"
-                                                         : fs::path(run.config.tokenizer)));
+  return text::Tokenizer::Load(run.config.tokenizer.empty() ? folder / "tokenizer.json"
+                                                            : fs::path(run.config.tokenizer));
+}
+
+absl::StatusOr<std::vector<data::Sequence>> ReadShadow(const Flags& flags, const RunFolder& run,
+                                                       const text::Tokenizer& tokenizer) {
   return data::LoadSequences({flags.shadow}, tokenizer,
                              {.sequence_length = static_cast<int32_t>(run.config.sequence_length),
                               .eos_id = tokenizer.EosId().value_or(-1),
@@ -182,7 +185,9 @@ absl::Status Run(const Flags& flags) {
   if (!base.ok()) {
     return WithContext(base.status(), "the attacker's base model (--base takes a checkpoint)");
   }
-  PCMOE_ASSIGN_OR_RETURN(const std::vector<data::Sequence> shadow, ReadShadow(flags, run));
+  PCMOE_ASSIGN_OR_RETURN(const text::Tokenizer tokenizer, ReadTokenizer(run));
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<data::Sequence> shadow,
+                         ReadShadow(flags, run, tokenizer));
   PCMOE_ASSIGN_OR_RETURN(const audit::Truths truths, ReadTruths(flags, run));
   std::vector<audit::Recording> recordings;
   for (const int party : run.coalition) {
@@ -200,16 +205,30 @@ absl::Status Run(const Flags& flags) {
   if (weights) {
     PCMOE_ASSIGN_OR_RETURN(layouts, LayoutsOf(run, (*base)->config()));
   }
-  const audit::AuditInput input{.names = run.names,
-                                .coalition = members,
-                                .truths = truths,
-                                .base = **base,
-                                .shadow = shadow,
-                                .layouts = layouts,
-                                .minutes = flags.minutes,
-                                .progress = [](const std::string& line) { base::LogInfo(line); }};
-  PCMOE_ASSIGN_OR_RETURN(const audit::Report report,
+  audit::AuditInput input{.names = run.names,
+                          .coalition = members,
+                          .truths = truths,
+                          .base = **base,
+                          .shadow = shadow,
+                          .layouts = layouts,
+                          .minutes = flags.minutes,
+                          .progress = [](const std::string& line) { base::LogInfo(line); }};
+  absl::StatusOr<ReleasedModel> released = absl::NotFoundError("no victim kept its tokens");
+  if (!truths.empty()) {
+    const int victim = truths.begin()->first;
+    released = ReadReleasedModel(flags.run, run.names, run.names[static_cast<size_t>(victim)],
+                                 (*base)->config(), tokenizer, run.config.sequence_length);
+    if (released.ok()) {
+      input.released = {
+          .model = released->model.get(), .victim = victim, .its_text = released->its_text};
+    }
+  }
+  PCMOE_ASSIGN_OR_RETURN(audit::Report report,
                          weights ? audit::AuditWeights(input) : audit::AuditRows(input));
+  if (!released.ok()) {
+    report.warnings.push_back(absl::StrCat("the final model was not attacked: ",
+                                           std::string(released.status().message())));
+  }
   if (!flags.html.empty()) {
     PCMOE_RETURN_IF_ERROR(base::WriteFileAtomically(flags.html, audit::ToHtml(report)));
   }
