@@ -69,8 +69,11 @@ absl::Status EvalSet::Read(const std::filesystem::path& path, const text::Tokeni
     PCMOE_ASSIGN_OR_RETURN(const auto document, reader.NextDocument());
     if (!document) break;
     ++counts_.rows;
-    PCMOE_ASSIGN_OR_RETURN(data::EncodedRow row,
-                           data::EncodeRow(*document, tokenizer, options.dataset));
+    auto encoded = data::EncodeRow(*document, tokenizer, options.dataset);
+    if (!encoded.ok()) {
+      return WithContext(encoded.status(), absl::StrCat(path.string(), ":", reader.line()));
+    }
+    data::EncodedRow& row = *encoded;
     if (!row.supervised) {
       plain.AddFlowing(row.ids);
       continue;
