@@ -2,8 +2,8 @@
 # needs: pcmoe
 """Marks: with at least 4,096 tokens a party and step, no attack on tokens or labels is more than half a point above
 the unigram; row matching, counts, routing and sizes find nothing, that is, their AUC is within three standard errors
-of a half (of so many 95 % intervals one in twenty leaves it out by chance; which hold it is in the detail).
-Membership by alignment against the tokens in the sum, word presence and the final model are reported as they are.
+of a half (of so many 95 % intervals one in twenty leaves it out by chance; which hold it is in the detail, for smaller
+steps, too). Membership by alignment against the tokens in the sum, word presence and the final model are reported as they are.
 Sizes are sequences a party and step. The smallest run is the longest: its final model has learned most."""
 import shutil
 import sys
@@ -48,7 +48,7 @@ def one_run(options, mode, batch):
 def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
-    worst, furthest, holds, detail, curve = -1.0, 0.0, {}, {}, {}
+    worst, furthest, errors, holds, detail, curve = -1.0, 0.0, {}, {}, {}, {}
     for mode, batch in [("private", 32), ("aggregated", 8), ("aggregated", 16), ("aggregated", 32)]:
         report = one_run(options, mode, batch)
         name = f"{mode}_{batch}"
@@ -61,7 +61,9 @@ def main():
                 continue
             detail[f"{name}_{found['id']}"] = numbers(found)
             if found["id"] in NOTHING:
-                furthest = max(furthest, off_chance(found))
+                off = off_chance(found)
+                furthest = max(furthest, off) if big_enough else furthest
+                errors[f"{name}_{found['id']}"] = round(off, 2)
                 holds[f"{name}_{found['id']}"] = found["low"] <= 0.5 <= found["high"]
         aligned = finding(report, "membership_alignment")
         curve[name] = {key: round(value, 3) for key, value in aligned["more"].items()
@@ -69,7 +71,7 @@ def main():
         detail[f"{name}_seconds"] = report["seconds"]
     marks = {"tokens_and_labels": worst <= 0.005, "nothing_within_three_errors": furthest <= 3.0}
     code = lib.report("audit_weights", worst, 0.005, "top-1 above unigram",
-                      dict(detail, auc_at_tokens=curve, furthest_from_chance=round(furthest, 2),
+                      dict(detail, auc_at_tokens=curve, standard_errors_from_half=errors,
                            interval_holds_half=holds, marks=marks), at_least=False)
     return code if all(marks.values()) else 1
 

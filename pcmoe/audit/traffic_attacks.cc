@@ -195,12 +195,12 @@ Scores MatchRowsBySizes(std::span<const MessageSize> sizes, std::span<const Text
     if (messages.size() < 2) continue;
     std::sort(messages.begin(), messages.end());
     const double median = messages[messages.size() / 2].first;
-    double mean = 0;
-    for (const auto& [count, bytes] : messages) {
-      mean += bytes / static_cast<double>(messages.size());
-    }
-    for (const auto& [count, bytes] : messages) {
-      (count >= median ? scores.in : scores.out).push_back(bytes - mean);
+    // Count times each length, less their sum: exact, so that equal lengths are ties everywhere.
+    const auto count = static_cast<double>(messages.size());
+    double sum = 0;
+    for (const auto& [rows_there, bytes] : messages) sum += bytes;
+    for (const auto& [rows_there, bytes] : messages) {
+      (rows_there >= median ? scores.in : scores.out).push_back((bytes * count - sum) / count);
     }
   }
   return scores;
