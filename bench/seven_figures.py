@@ -153,6 +153,12 @@ def main(name):
         print(f"{name}: not all runs that it needs are there", file=sys.stderr)
         return 1
     figure = found[name]
+    figure["detail"]["runs"] = {mode: {"tasks": sorted({r["task"] for r in runs if r["mode"] == mode}),
+                                       "seeds": sorted({r["seed"] for r in runs if r["mode"] == mode})}
+                                for mode in seven_runs.MODES if any(r["mode"] == mode for r in runs)}
+    if set(tasks) != set(seven_runs.TASKS) or arguments.seeds < 3:
+        figure["detail"]["incomplete"] = f"{len(tasks)} of {len(seven_runs.TASKS)} tasks, {arguments.seeds} of 3 seeds"
+        figure["ok"] = False
     print(json.dumps({"name": name, "value": round(figure["value"], 4), "must": figure["must"],
                       "ok": bool(figure["ok"]), "unit": UNITS[name],
                       "detail": dict(figure["detail"], machine=lib.machine())}), flush=True)
