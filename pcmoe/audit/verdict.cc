@@ -62,7 +62,7 @@ std::string WhatOf(const Finding& finding, bool found) {
     case Target::kMembership:
       if (finding.id == "row_matching") {
         return found ? "rows of released sums resemble the rows of documents in them"
-                     : "row matching on released sums told nothing";
+                     : "row matching on released sums is not clearly above chance";
       }
       return found ? "whoever holds a candidate document can tell whether it was used"
                    : "no attack of this audit told members from others";

@@ -13,6 +13,8 @@
 namespace pcmoe::data {
 namespace {
 
+constexpr int64_t kGroupsAPart = 32;  // of an epoch, sorted by itself
+
 absl::StatusOr<int64_t> WholeNumber(const nlohmann::json& json, const char* key) {
   const auto found = json.find(key);
   if (found == json.end() || !found->is_number_unsigned() ||
@@ -52,29 +54,25 @@ void BatchSource::Shuffle() {
   base::KeyedStream stream(key, absl::StrCat("data/epoch/", cursor_.epoch));
   // Our own Fisher-Yates: the order of std::shuffle differs between libraries.
   for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[stream.Below(i)]);
-  if (group_ > 1) GroupByLength();
-  // The sorted groups of a part would come from short to long: their order is drawn again.
-  for (size_t part = 0; group_ > 1 && part < order_.size(); part += Part()) {
-    const size_t groups = std::min(Part(), order_.size() - part) / static_cast<size_t>(group_);
-    for (size_t i = groups; i > 1; --i) {
-      const auto a =
-          order_.begin() + static_cast<int64_t>(part) + static_cast<int64_t>(i - 1) * group_;
-      const auto b = order_.begin() + static_cast<int64_t>(part) +
-                     static_cast<int64_t>(stream.Below(i)) * group_;
-      if (a != b) std::swap_ranges(a, a + group_, b);
-    }
-  }
+  if (group_ > 1) GroupByLength(stream);
 }
 
 // Sorts parts of the shuffled order by length, so that a batch holds rows of about one length and
-// every epoch has other batches.
-void BatchSource::GroupByLength() {
-  for (size_t part = 0; part < order_.size(); part += Part()) {
+// every epoch has other batches; then draws the order of a part's batches again, which would come
+// from short to long.
+void BatchSource::GroupByLength(base::KeyedStream& stream) {
+  const auto most = static_cast<size_t>(kGroupsAPart * group_);
+  for (size_t part = 0; part < order_.size(); part += most) {
     const auto begin = order_.begin() + static_cast<int64_t>(part);
-    const auto end = begin + static_cast<int64_t>(std::min(Part(), order_.size() - part));
+    const auto end = begin + static_cast<int64_t>(std::min(most, order_.size() - part));
     std::stable_sort(begin, end, [this](uint32_t a, uint32_t b) {
       return sequences_[a].tokens.size() < sequences_[b].tokens.size();
     });
+    for (int64_t i = (end - begin) / group_; i > 1; --i) {
+      const auto a = begin + (i - 1) * group_;
+      const auto b = begin + static_cast<int64_t>(stream.Below(static_cast<uint64_t>(i))) * group_;
+      if (a != b) std::swap_ranges(a, a + group_, b);
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pcmoe/base/random.h"
 #include "pcmoe/data/packing.h"
 
 namespace pcmoe::data {
@@ -47,8 +48,7 @@ class BatchSource {
 
  private:
   void Shuffle();
-  void GroupByLength();
-  size_t Part() const { return static_cast<size_t>(32 * group_); }  // of an epoch, sorted by itself
+  void GroupByLength(base::KeyedStream& stream);
 
   std::vector<Sequence> sequences_;
   uint64_t seed_;

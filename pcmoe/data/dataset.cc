@@ -23,10 +23,7 @@ void Cut(size_t count, EncodedRow& row) {
     row.labels.resize(count);
     return;
   }
-  const auto excess = static_cast<int64_t>(row.ids.size() - count);
-  row.ids.erase(row.ids.begin(), row.ids.begin() + excess);
-  row.labels.erase(row.labels.begin(), row.labels.begin() + excess);
-  row.prompt_tokens = std::max<int64_t>(0, row.prompt_tokens - excess);
+  row.DropFront(static_cast<int64_t>(row.ids.size() - count));
 }
 
 int64_t CountedLabels(const std::vector<int32_t>& labels) {
@@ -37,6 +34,12 @@ int64_t CountedLabels(const std::vector<int32_t>& labels) {
 std::string Rows(int64_t count) { return absl::StrCat(count, count == 1 ? " row" : " rows"); }
 
 }  // namespace
+
+void EncodedRow::DropFront(int64_t count) {
+  ids.erase(ids.begin(), ids.begin() + count);
+  labels.erase(labels.begin(), labels.begin() + count);
+  prompt_tokens = std::max<int64_t>(0, prompt_tokens - count);
+}
 
 std::string DatasetCounts::Losses(int64_t sequence_length) const {
   std::string text;

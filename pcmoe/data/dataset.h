@@ -35,6 +35,9 @@ struct EncodedRow {
   bool supervised = false;  ///< It had a completion.
   bool cut = false;  ///< Longer than sequence_length: the prompt lost its beginning, or a plain
                      ///< text its end.
+
+  /// Forgets the first `count` tokens, at most as many as there are.
+  void DropFront(int64_t count);
 };
 
 /// What became of the rows of a file.

@@ -84,12 +84,14 @@ absl::Status EvalSet::Read(const std::filesystem::path& path, const text::Tokeni
     const size_t room = document->is_label ? std::max(completion, longest_label + 1) : completion;
     const size_t whole = static_cast<size_t>(row.prompt_tokens) + room;
     if (whole > most) {
-      const auto excess =
-          static_cast<int64_t>(std::min(whole - most, static_cast<size_t>(row.prompt_tokens)));
-      row.ids.erase(row.ids.begin(), row.ids.begin() + excess);
-      row.labels.erase(row.labels.begin(), row.labels.begin() + excess);
-      row.prompt_tokens -= excess;
+      row.DropFront(std::min(static_cast<int64_t>(whole - most), row.prompt_tokens));
       ++counts_.cut;
+    }
+    if (document->is_label && row.prompt_tokens == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path.string(), ":", reader.line(),
+          ": has no token before its label, so no label can be likelier than another; give it a "
+          "text, a label_separator, or a longer sequence_length"));
     }
     if (!document->is_label) {
       sequences.push_back({std::move(row.ids), std::move(row.labels), {0}});

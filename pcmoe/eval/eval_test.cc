@@ -152,6 +152,10 @@ TEST_F(EvalTest, LongTextsAreCutSoThatEveryLabelFits) {
   EXPECT_EQ(set->counts().cut, 1);
   for (const model::MicroBatch& batch : set->batches()) EXPECT_LE(batch.tokens_bs.size(1), 12);
   EXPECT_FALSE(Load("{\"text\": \"a\", \"label\": \"b\"}\n", 32, {"a"}).ok());
+  // Twelve tokens of label leave no room for the text that they would follow.
+  const auto none = Load("{\"text\": \"a\", \"label\": \"bcdefgabcdef\"}\n");
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(none.status().message()), testing::HasSubstr(":1: has no token before"));
 }
 
 }  // namespace

@@ -260,4 +260,15 @@ std::optional<Section> RouterSection(const std::vector<Mode>& modes) {
   return section;
 }
 
+void AddRest(const std::vector<Mode>& modes, const std::filesystem::path& folder, const Json& about,
+             Page& page) {
+  for (std::optional<Section> section :
+       {CurvesSection(modes), MemorySection(modes), BytesSection(modes), RouterSection(modes),
+        AuditSection(folder)}) {
+    if (section) page.sections.push_back(*std::move(section));
+  }
+  page.sections.push_back(ProvenanceSection(about, modes));
+  page.foot = "Made by pcmoe; it holds numbers and names, no text of anybody's data.";
+}
+
 }  // namespace pcmoe::report

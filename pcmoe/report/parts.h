@@ -31,6 +31,10 @@ std::optional<Section> AuditSection(const std::filesystem::path& folder);
 /// commands are folded below.
 Section ProvenanceSection(const Json& about, const std::vector<Mode>& modes);
 
+/// Everything below a page's summary: the sections above that there are, and the foot.
+void AddRest(const std::vector<Mode>& modes, const std::filesystem::path& folder, const Json& about,
+             Page& page);
+
 /// A command as a shell takes it.
 std::string ShellLine(const std::vector<std::string>& words);
 

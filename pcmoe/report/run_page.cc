@@ -79,13 +79,7 @@ absl::StatusOr<Page> RunPage(const std::filesystem::path& folder, const LedgerRe
                                                       ". ", TextAt(about, "description"))
                                        : TextAt(about, "description")};
   page.sections.push_back(Summary(modes[0].processes[0], modes));
-  for (std::optional<Section> section :
-       {CurvesSection(modes), MemorySection(modes), BytesSection(modes), RouterSection(modes),
-        AuditSection(folder)}) {
-    if (section) page.sections.push_back(*std::move(section));
-  }
-  page.sections.push_back(ProvenanceSection(about, modes));
-  page.foot = "Made by pcmoe; it holds numbers and names, no text of anybody's data.";
+  AddRest(modes, folder, about, page);
   return page;
 }
 

@@ -122,13 +122,7 @@ absl::StatusOr<Page> SimPage(const fs::path& folder, const LedgerReader& ledger)
       "tokens/s: all processes together.";
   summary.blocks.emplace_back(std::move(table));
   page.sections.push_back(std::move(summary));
-  for (std::optional<Section> section :
-       {CurvesSection(modes), MemorySection(modes), BytesSection(modes), RouterSection(modes),
-        AuditSection(folder)}) {
-    if (section) page.sections.push_back(*std::move(section));
-  }
-  page.sections.push_back(ProvenanceSection(about, modes));
-  page.foot = "Made by pcmoe; it holds numbers and names, no text of anybody's data.";
+  AddRest(modes, folder, about, page);
   return page;
 }
 
