@@ -1,8 +1,10 @@
 # bench/seven_data.py: what the figure `seven` trains on: public text for the base, and each task's rows
 # dealt out over four parties.
-"""Public text is what Debian's dictionaries say words mean (dict-gcide, dict-wn, mythes-en-us) and the
-text domains; no row of a benchmark. Everything is cut and written the way the benchmarks are: lower
-case, punctuation between spaces. The same input gives the same files."""
+"""Public text is what Debian's packages say words mean (dict-gcide, dict-wn, mythes-en-us, and the opinion
+words of r-cran-tidytext) and the text domains; no row of a benchmark. A dictionary's entry is written from
+word to meaning and from meaning to word: to name what a text says is what the tasks ask. Everything is cut
+and written the way the benchmarks are: lower case, punctuation between spaces. The same input gives the
+same files."""
 import gzip
 import hashlib
 import json
@@ -10,9 +12,14 @@ import pathlib
 import random
 import re
 import sys
+import zlib
 
 DICTIONARIES = {"wn": "/usr/share/dictd/wn.dict.dz", "gcide": "/usr/share/dictd/gcide.dict.dz",
-                "thesaurus": "/usr/share/mythes/th_en_US_v2.dat"}
+                "thesaurus": "/usr/share/mythes/th_en_US_v2.dat",
+                "opinion": "/usr/lib/R/site-library/tidytext/data/Rdata.rdb"}
+PACKAGES = "dict-gcide dict-wn mythes-en-us r-cran-tidytext"
+DOMAINS = ("drama", "news", "science")  # arithmetic teaches no words
+KINDS = ("positive", "negative")
 PARTIES = ("a", "b", "c", "d")
 END = "<|endoftext|>"
 VOCABULARY = 8192
@@ -27,12 +34,22 @@ def spaced(text):
     return re.sub(r"\s+", " ", text).strip()
 
 
-def read_dictionary(name):
+def find_dictionary(name):
     path = pathlib.Path(DICTIONARIES[name])
     if not path.exists():
-        sys.exit(f"seven: {path} is missing; install it: apt-get install dict-gcide dict-wn mythes-en-us")
+        sys.exit(f"seven: {path} is missing; install it: apt-get install --no-install-recommends {PACKAGES}")
+    return path
+
+
+def read_dictionary(name):
+    path = find_dictionary(name)
     raw = gzip.open(path).read() if path.suffix == ".dz" else path.read_bytes()
     return raw.decode("utf-8", "replace")
+
+
+def both_ways(word, meaning):
+    """An entry from word to meaning, and from meaning to word."""
+    return [f"{word} : {meaning}", f"{meaning} : {word}"]
 
 
 def wordnet():
@@ -52,10 +69,10 @@ def wordnet():
             if not meaning or key in seen:
                 continue
             seen.add(key)
-            text = " , ".join(words) + " : " + re.sub(r"[{}]", "", meaning)
+            meaning = re.sub(r"[{}]", "", meaning)
             if opposite:
-                text += " ; not " + " , ".join(re.findall(r"\{(.*?)\}", opposite[0]))
-            senses.append(spaced(text))
+                meaning += " ; not " + " , ".join(re.findall(r"\{(.*?)\}", opposite[0]))
+            senses += both_ways(spaced(" , ".join(words)), spaced(meaning))
     return senses
 
 
@@ -73,7 +90,7 @@ def gcide():
         text = re.sub(r"[{}\\]|\(\w\)|\b\d+\.", " ", text)
         text = spaced(text)
         if len(text) > 20:
-            documents.append(spaced(head.group(1)) + " : " + text[:1200])
+            documents.append(both_ways(spaced(head.group(1)), text[:320])[len(documents) % 2])
     return documents
 
 
@@ -96,11 +113,33 @@ def thesaurus():
     return documents
 
 
+def opinions():
+    """Words that praise and words that blame: each alone, and a few together, with what they are."""
+    raw, strings = find_dictionary("opinion").read_bytes(), []
+    while raw:  # objects one after another: how long, then zlib
+        unpacker = zlib.decompressobj()
+        found = re.findall(rb"\x00\x04\x00\x09\x00\x00\x00.([ -~]+)", unpacker.decompress(raw[4:]), re.S)
+        strings = found if b"abominable" in found and b"negative" in found else strings
+        raw = unpacker.unused_data
+    strings = [text.decode() for text in strings]
+    end = max(i for i, text in enumerate(strings) if text in KINDS) + 1  # a column of words, one of kinds
+    begin = end
+    while strings[begin - 1] in KINDS:
+        begin -= 1
+    pairs = list(zip(strings[2 * begin - end:begin], strings[begin:end]))
+    documents, rng = [f"{word} {kind}" for word, kind in pairs], random.Random(2)
+    for kind in KINDS:
+        words = [word for word, its in pairs if its == kind]
+        for _ in range(3 * len(words)):
+            documents.append(" , ".join(rng.sample(words, rng.randint(2, 8))) + f" {kind}")
+    return documents
+
+
 def domains(data):
     """The text domains: as they are, and the way the benchmarks are written."""
     documents = []
-    for path in sorted((data / "domains").glob("*/train.jsonl")):
-        for row in read_rows(path):
+    for domain in DOMAINS:
+        for row in read_rows(data / "domains" / domain / "train.jsonl"):
             text = row["text"]
             documents += [text] if len(documents) % 3 == 0 else [spaced(text)]
     return documents
@@ -115,7 +154,7 @@ def public_text(data, out):
     """Writes out/public.jsonl and out/tokenizer.json once; everything in one seeded order."""
     if (out / "tokenizer.json").exists():
         return
-    documents = wordnet() + gcide() + thesaurus() + domains(data)
+    documents = wordnet() + gcide() + thesaurus() + opinions() + domains(data)
     random.Random(1).shuffle(documents)
     write_jsonl(out / "public.jsonl", ({"text": text} for text in documents))
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -93,18 +93,20 @@ DecodedRows DecodeRows(const View& view, std::span<const Cluster> clusters, cons
   return decoded;
 }
 
-RowGuesses DecodeRowsShuffled(const View& view, const Shadow& shadow, int64_t vocab) {
+RowGuesses DecodeRowsControl(const View& view, const Shadow& shadow, int64_t vocab, bool shuffled) {
   RowGuesses guesses(view.layers.size());
   at::Generator random = at::detail::createCPUGenerator(7);
-  // Small and slow, on all rows: few rows would be learned by heart, and guesses be noise.
+  // Small, on all rows: a large one would learn shuffled rows by heart, and its guesses be noise.
+  const DecoderOptions options{.hidden = 64, .epochs = 2, .learning_rate = 1e-3};
   for (size_t l = 0; l < view.layers.size(); ++l) {
     if (Empty(view.layers[l])) continue;
-    const int64_t rows = shadow.plain.x_td[l].size(0);
-    const at::Tensor order = at::randperm(rows, random, at::TensorOptions(at::kLong));
-    const TokenDecoder decoder =
-        TokenDecoder::Train(shadow.plain.x_td[l], shadow.plain.tokens_t.index_select(0, order),
-                            vocab, {.hidden = 32, .epochs = 2, .learning_rate = 5e-4});
-    guesses[l] = decoder.Best(view.layers[l].x_rd);
+    at::Tensor tokens = shadow.plain.tokens_t;
+    if (shuffled) {
+      tokens = tokens.index_select(
+          0, at::randperm(tokens.size(0), random, at::TensorOptions(at::kLong)));
+    }
+    guesses[l] =
+        TokenDecoder::Train(shadow.plain.x_td[l], tokens, vocab, options).Best(view.layers[l].x_rd);
   }
   return guesses;
 }

@@ -44,9 +44,10 @@ DecodedRows DecodeRows(const View& view, std::span<const Cluster> clusters, cons
 at::Tensor DecodeSets(const View& view, std::span<const Cluster> clusters, const Shadow& shadow,
                       int64_t vocab, const SequenceDecoderOptions& options);
 
-/// The control of A1: the same training with the shadow's rows shuffled against their tokens. What
-/// it gets, the harness itself gives away.
-RowGuesses DecodeRowsShuffled(const View& view, const Shadow& shadow, int64_t vocab);
+/// The control of A1: a smaller decoder, trained with the shadow's rows shuffled against their
+/// tokens. What it gets above the unigram, the harness itself gives away. Not shuffled, the same
+/// training shows what this control would notice.
+RowGuesses DecodeRowsControl(const View& view, const Shadow& shadow, int64_t vocab, bool shuffled);
 
 /// A2: the nearest mean row of a token by cosine.
 RowGuesses DecodeByCodebook(const View& view, const Shadow& shadow, int64_t vocab);

@@ -208,15 +208,17 @@ void RowsAudit::AttackTokens() {
   const std::vector<int32_t>& target = tokens_->token_n();
   std::vector<std::pair<std::string, double>> of_rows_seen = token_baselines_;
   of_rows_seen[0].second = UnigramOfRows();
-  const RowGuesses shuffled = DecodeRowsShuffled(view_, shadow_, vocab_);
+  const RowGuesses shuffled = DecodeRowsControl(view_, shadow_, vocab_, true);
+  const RowGuesses noticed = DecodeRowsControl(view_, shadow_, vocab_, false);
   Add({.id = "row_control",
        .title = "control: decoder of shuffled public rows",
        .target = Target::kControl,
        .metric = "top-1 of rows seen",
        .estimate = OverRows(shuffled, target, nullptr),
        .baselines = of_rows_seen,
+       .more = {{"same training, rows not shuffled", OverRows(noticed, target, nullptr).value}},
        .note = "must be the unigram's of the rows seen: what is above it the harness itself gives "
-               "away"});
+               "away; not shuffled, the same training shows that it would be noticed"});
   const double control = report_.findings.back().estimate.value;
 
   std::vector<std::pair<std::string, double>> by_layer;
