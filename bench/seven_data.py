@@ -113,8 +113,8 @@ def thesaurus():
     return documents
 
 
-def opinions():
-    """Words that praise and words that blame: each alone, and a few together, with what they are."""
+def opinion_words():
+    """(word, positive or negative)."""
     raw, strings = find_dictionary("opinion").read_bytes(), []
     while raw:  # objects one after another: how long, then zlib
         unpacker = zlib.decompressobj()
@@ -126,13 +126,37 @@ def opinions():
     begin = end
     while strings[begin - 1] in KINDS:
         begin -= 1
-    pairs = list(zip(strings[2 * begin - end:begin], strings[begin:end]))
-    documents, rng = [f"{word} {kind}" for word, kind in pairs], random.Random(2)
+    return list(zip(strings[2 * begin - end:begin], strings[begin:end]))
+
+
+def opinion_documents():
+    """Each word with its kind, then lists of words of one kind."""
+    words, rng = opinion_words(), random.Random(2)
+    documents = [f"{word} {kind}" for word, kind in words]
     for kind in KINDS:
-        words = [word for word, its in pairs if its == kind]
-        for _ in range(3 * len(words)):
-            documents.append(" , ".join(rng.sample(words, rng.randint(2, 8))) + f" {kind}")
+        mine = [word for word, its in words if its == kind]
+        for _ in range(3 * len(mine)):
+            documents.append(" , ".join(rng.sample(mine, rng.randint(2, 8))) + f" {kind}")
     return documents
+
+
+def opinions(senses):
+    """Rows with labels: words that praise and words that blame, each alone, a few together, and what
+    WordNet says they mean."""
+    words, rows, rng = dict(opinion_words()), [], random.Random(2)
+    for word, kind in words.items():
+        rows += [{"text": word, "label": kind}] * 2
+    for kind in KINDS:
+        mine = [word for word, its in words.items() if its == kind]
+        for _ in mine:
+            rows.append({"text": " ".join(rng.sample(mine, rng.randint(2, 6))), "label": kind})
+    for sense in senses:
+        heads, _, meaning = sense.partition(" : ")
+        kinds = {words[head] for head in heads.split(" , ") if head in words}
+        if len(kinds) == 1:
+            rows.append({"text": meaning, "label": kinds.pop()})
+    rng.shuffle(rows)
+    return rows
 
 
 def domains(data):
@@ -151,10 +175,12 @@ def write_jsonl(path, rows):
 
 
 def public_text(data, out):
-    """Writes out/public.jsonl and out/tokenizer.json once; everything in one seeded order."""
+    """Writes out/public.jsonl, out/opinion.jsonl and out/tokenizer.json once; all in a seeded order."""
     if (out / "tokenizer.json").exists():
         return
-    documents = wordnet() + gcide() + thesaurus() + opinions() + domains(data)
+    senses = wordnet()
+    write_jsonl(out / "opinion.jsonl", opinions(senses[::2]))  # from word to meaning, each once
+    documents = senses + gcide() + thesaurus() + opinion_documents() + domains(data)
     random.Random(1).shuffle(documents)
     write_jsonl(out / "public.jsonl", ({"text": text} for text in documents))
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

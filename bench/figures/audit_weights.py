@@ -1,4 +1,4 @@
-# bench/figures/audit_weights.py: the same attacker against `weights`: private and aggregated backbone, three sizes.
+# bench/figures/audit_weights.py: the same attacker against `weights`: private and aggregated backbone, several sizes.
 # needs: pcmoe
 """Marks: with at least 4,096 tokens a party and step, no attack on tokens or labels is more than half a point above
 the unigram; row matching, counts, routing and sizes find nothing, that is, their AUC is within three standard errors
@@ -13,7 +13,7 @@ import federation
 import lib
 
 # sequences a party and step -> steps
-STEPS = {8: 24, 16: 4, 32: 3}
+STEPS = {8: 24, 16: 4, 32: 3, 64: 3}
 NOTHING = ("row_matching", "counts_batch", "routing_counts", "sizes_rows")
 
 
@@ -49,7 +49,8 @@ def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
     worst, furthest, errors, holds, detail, curve = -1.0, 0.0, {}, {}, {}, {}
-    for mode, batch in [("private", 32), ("aggregated", 8), ("aggregated", 16), ("aggregated", 32)]:
+    for mode, batch in [("private", 32), ("aggregated", 8), ("aggregated", 16),
+                        ("aggregated", 32), ("aggregated", 64)]:
         report = one_run(options, mode, batch)
         name = f"{mode}_{batch}"
         big_enough = batch * audit_setup.SEQUENCE >= 4096
