@@ -23,6 +23,7 @@ WHAT = {
     "break_even": "step times of both exchanges over 50 ms and 200 Mbit/s: largest error of `pcmoe plan`",
     "memory_aggregated": "states per party at n = 4, all aggregated, against central, fraction saved",
     "export_loads": "four families: transformers loads every party's export, same logits; families that pass",
+    "eval_speed": "an evaluation's tokens a second against the forward of a training step",
     "audit_rows": "audit of a `rows` run: token rows decoded (top-1), the attacks work",
     "audit_weights": "audit of a `weights` run: largest excess of a token attack over unigram",
     "audit_time": "seconds of the audit of the small model",
