@@ -144,7 +144,7 @@ def main(name):
             break
         work.run(mode, task, seed)
     tasks = arguments.tasks.split(",")
-    runs = [r for r in work.results() if r["task"] in tasks and r["seed"] > 0]
+    runs = [r for r in work.results() if r["task"] in tasks and 0 < r["seed"] <= arguments.seeds]
     show(runs, tasks)
     found = figures(runs, tasks)
     work.write_summary(runs, found, tasks)
