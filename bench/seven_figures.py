@@ -147,6 +147,11 @@ def main(name):
     runs = [r for r in work.results() if r["task"] in tasks and 0 < r["seed"] <= arguments.seeds]
     show(runs, tasks)
     found = figures(runs, tasks)
+    if set(tasks) != set(seven_runs.TASKS) or arguments.seeds < 3:
+        for figure in found.values():
+            figure["detail"]["incomplete"] = (f"{len(tasks)} of {len(seven_runs.TASKS)} tasks, "
+                                              f"{arguments.seeds} of 3 seeds")
+            figure["ok"] = False
     work.write_summary(runs, found, tasks)
     for other, figure in found.items():
         if other != name:
@@ -158,9 +163,6 @@ def main(name):
     figure["detail"]["runs"] = {mode: {"tasks": sorted({r["task"] for r in runs if r["mode"] == mode}),
                                        "seeds": sorted({r["seed"] for r in runs if r["mode"] == mode})}
                                 for mode in seven_runs.MODES if any(r["mode"] == mode for r in runs)}
-    if set(tasks) != set(seven_runs.TASKS) or arguments.seeds < 3:
-        figure["detail"]["incomplete"] = f"{len(tasks)} of {len(seven_runs.TASKS)} tasks, {arguments.seeds} of 3 seeds"
-        figure["ok"] = False
     print(json.dumps({"name": name, "value": round(figure["value"], 4), "must": figure["must"],
                       "ok": bool(figure["ok"]), "unit": UNITS[name],
                       "detail": dict(figure["detail"], machine=lib.machine())}), flush=True)
