@@ -1,10 +1,11 @@
 # bench/figures/audit_weights.py: the same attacker against `weights`: private and aggregated backbone, several sizes.
 # needs: pcmoe
 """Marks: with at least 4,096 tokens a party and step, no attack on tokens or labels is more than half a point above
-the unigram; row matching, counts, routing and sizes find nothing, that is, their AUC is within three standard errors
-of a half (of so many 95 % intervals one in twenty leaves it out by chance; which hold it is in the detail, for smaller
-steps, too). Membership by alignment against the tokens in the sum, word presence and the final model are reported as they are.
-Sizes are sequences a party and step. The smallest run is the longest: its final model has learned most."""
+the unigram; with 8,192, the intervals of row matching, counts, routing and sizes hold a half, that is, they find
+nothing. What these are at smaller steps is in the detail, with how many standard errors they are from a half:
+row matching on sums sees what alignment sees, and both fade as a step gets larger. Membership by alignment against
+the tokens in the sum, word presence and the final model are reported as they are. Sizes are sequences a party and
+step. The smallest run is the longest: its final model has learned most."""
 import shutil
 import sys
 
@@ -48,29 +49,28 @@ def one_run(options, mode, batch):
 def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
-    worst, furthest, errors, holds, detail, curve = -1.0, 0.0, {}, {}, {}, {}
-    for mode, batch in [("private", 32), ("aggregated", 8), ("aggregated", 16),
+    worst, nothing, errors, holds, detail, curve = -1.0, True, {}, {}, {}, {}
+    for mode, batch in [("private", 64), ("aggregated", 8), ("aggregated", 16),
                         ("aggregated", 32), ("aggregated", 64)]:
         report = one_run(options, mode, batch)
         name = f"{mode}_{batch}"
-        big_enough = batch * audit_setup.SEQUENCE >= 4096
+        tokens = batch * audit_setup.SEQUENCE
         for found in report["findings"]:
             if found["target"] in ("tokens", "labels"):
                 above = found["value"] - found["baselines"]["unigram"]
-                worst = max(worst, above) if big_enough else worst
+                worst = max(worst, above) if tokens >= 4096 else worst
                 detail[f"{name}_{found['id']}_above_unigram"] = round(above, 4)
                 continue
             detail[f"{name}_{found['id']}"] = numbers(found)
             if found["id"] in NOTHING:
-                off = off_chance(found)
-                furthest = max(furthest, off) if big_enough else furthest
-                errors[f"{name}_{found['id']}"] = round(off, 2)
+                errors[f"{name}_{found['id']}"] = round(off_chance(found), 2)
                 holds[f"{name}_{found['id']}"] = found["low"] <= 0.5 <= found["high"]
+                nothing = nothing and (tokens < 8192 or holds[f"{name}_{found['id']}"])
         aligned = finding(report, "membership_alignment")
         curve[name] = {key: round(value, 3) for key, value in aligned["more"].items()
                        if key.startswith("AUC at")}
         detail[f"{name}_seconds"] = report["seconds"]
-    marks = {"tokens_and_labels": worst <= 0.005, "nothing_within_three_errors": furthest <= 3.0}
+    marks = {"tokens_and_labels": worst <= 0.005, "intervals_hold_half_at_8192": nothing}
     code = lib.report("audit_weights", worst, 0.005, "top-1 above unigram",
                       dict(detail, auc_at_tokens=curve, standard_errors_from_half=errors,
                            interval_holds_half=holds, marks=marks), at_least=False)
