@@ -67,8 +67,9 @@ def table(header, rows):
 
 
 def report(name, value, must, unit, detail, at_least=True):
-    """Prints the figure's last line. `ok` is value >= must, or <= when at_least is false."""
-    ok = value >= must if at_least else value <= must
+    """Prints the figure's last line. `ok` is value >= must, or <= when at_least is false, and that every
+    one of detail's `marks` holds, if it has some."""
+    ok = (value >= must if at_least else value <= must) and all(detail.get("marks", {}).values())
     line = {"name": name, "value": round(value, 4), "must": must, "ok": bool(ok), "unit": unit,
             "detail": detail}
     print(json.dumps(line), flush=True)
