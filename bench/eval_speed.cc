@@ -7,11 +7,13 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/randint.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <string_view>
 
 #include "pcmoe/model/backbone.h"
+#include "pcmoe/model/bench_config.h"
 #include "pcmoe/model/local_experts.h"
 
 namespace {
@@ -61,25 +63,9 @@ class Watched final : public model::ExpertProvider {
   double forward_done_ = 0;
 };
 
-model::ModelConfig Shape() {
-  model::ModelConfig config;
-  config.family = model::Family::kOlmoe;
-  config.vocab_size = 8192;
-  config.hidden_size = 256;
-  config.num_layers = 4;
-  config.num_heads = config.num_kv_heads = 4;
-  config.head_dim = 64;
-  config.num_experts = 16;
-  config.experts_per_token = 4;
-  config.expert_size = 256;
-  config.qk_norm = model::ModelConfig::QkNorm::kFull;
-  config.sparse_layers.assign(4, true);
-  return config;
-}
-
 int Measure(bool training) {
   at::set_num_threads(1);
-  const model::ModelConfig config = Shape();
+  const model::ModelConfig config = model::BenchConfig();
   model::BackboneParameters weights = model::EmptyBackbone(config);
   model::ExpertParameters experts = model::EmptyExperts(config, model::AllExperts(config));
   model::Initialise(config, 1, weights);

@@ -5,26 +5,11 @@
 #include <benchmark/benchmark.h>
 
 #include "pcmoe/model/backbone.h"
+#include "pcmoe/model/bench_config.h"
 #include "pcmoe/model/local_experts.h"
 
 namespace pcmoe::model {
 namespace {
-
-ModelConfig BenchConfig() {
-  ModelConfig config;
-  config.family = Family::kOlmoe;
-  config.vocab_size = 8192;
-  config.hidden_size = 256;
-  config.num_layers = 4;
-  config.num_heads = config.num_kv_heads = 4;
-  config.head_dim = 64;
-  config.num_experts = 16;
-  config.experts_per_token = 4;
-  config.expert_size = 256;
-  config.qk_norm = ModelConfig::QkNorm::kFull;
-  config.sparse_layers.assign(4, true);
-  return config;
-}
 
 void BM_Step(benchmark::State& state) {
   at::set_num_threads(2);
