@@ -131,6 +131,9 @@ def show(runs, tasks):
 
 def main(name):
     arguments = options()
+    for needed in ("benchmarks", "domains"):
+        if not (arguments.data / needed).is_dir():
+            sys.exit(f"seven: {arguments.data} has no folder {needed}; name the one that has it with --data DIR")
     seven_runs.PCMOE = lib.binary("pcmoe")
     begin = time.monotonic()
     arguments.out.mkdir(parents=True, exist_ok=True)
