@@ -1,12 +1,15 @@
 # bench/figures/audit_weights.py: the same attacker against `weights`: private and aggregated backbone, several sizes.
 # needs: pcmoe
 """Marks: with at least 4,096 tokens a party and step, no attack on tokens or labels is more than half a point above
-the unigram; with 8,192, the intervals of row matching, counts, routing and sizes hold a half, that is, they find
-nothing. What these are at smaller steps is in the detail, with how many standard errors they are from a half:
-row matching on sums sees what alignment sees, and both fade as a step gets larger. Membership by alignment against
-the tokens in the sum, word presence and the final model are reported as they are. Sizes are sequences a party and
-step. The smallest run is the longest: its final model has learned most."""
+the unigram; with 8,192, row matching, counts, routing and sizes find nothing: all their intervals hold a half, at 95 %
+for all of them together (each of m intervals at 1 - 0.05 / m, Bonferroni: of eight intervals at 95 % each, one would
+leave out a half by chance in every third run). Every interval at 95 % is in the detail, with how many standard
+errors it is from a half and whether it holds it; smaller steps, too: row matching on sums sees what alignment sees,
+and both fade as a step gets larger. Membership by alignment against the tokens in the sum, word presence and the
+final model are reported as they are. Sizes are sequences a party and step. The smallest run is the longest: its final
+model has learned most."""
 import shutil
+import statistics
 import sys
 
 import audit_setup
@@ -16,6 +19,7 @@ import lib
 # sequences a party and step -> steps
 STEPS = {8: 24, 16: 4, 32: 3, 64: 3}
 NOTHING = ("row_matching", "counts_batch", "routing_counts", "sizes_rows")
+TOGETHER = 0.05  # false alarms of all intervals at 8,192 tokens together
 
 
 def finding(report, name):
@@ -34,6 +38,11 @@ def off_chance(found):
     return 0.0 if off < 1e-9 else 1.96 * off / max(half_width, 1e-9)
 
 
+def allowed_errors(intervals):
+    """Standard errors from a half that one of so many intervals may be, so that all hold it at 1 - TOGETHER."""
+    return statistics.NormalDist().inv_cdf(1 - TOGETHER / intervals / 2)
+
+
 def one_run(options, mode, batch):
     name = f"weights_{mode}_{batch}"
     run = audit_setup.private_run(options, name, "weights", batch=batch, steps=STEPS[batch],
@@ -49,7 +58,7 @@ def one_run(options, mode, batch):
 def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
-    worst, nothing, errors, holds, detail, curve = -1.0, True, {}, {}, {}, {}
+    worst, errors, large, holds, detail, curve = -1.0, {}, {}, {}, {}, {}
     for mode, batch in [("private", 64), ("aggregated", 8), ("aggregated", 16),
                         ("aggregated", 32), ("aggregated", 64)]:
         report = one_run(options, mode, batch)
@@ -63,17 +72,22 @@ def main():
                 continue
             detail[f"{name}_{found['id']}"] = numbers(found)
             if found["id"] in NOTHING:
-                errors[f"{name}_{found['id']}"] = round(off_chance(found), 2)
-                holds[f"{name}_{found['id']}"] = found["low"] <= 0.5 <= found["high"]
-                nothing = nothing and (tokens < 8192 or holds[f"{name}_{found['id']}"])
+                key = f"{name}_{found['id']}"
+                errors[key] = round(off_chance(found), 2)
+                holds[key] = found["low"] <= 0.5 <= found["high"]
+                if tokens >= 8192:
+                    large[key] = errors[key]
         aligned = finding(report, "membership_alignment")
         curve[name] = {key: round(value, 3) for key, value in aligned["more"].items()
                        if key.startswith("AUC at")}
         detail[f"{name}_seconds"] = report["seconds"]
-    marks = {"tokens_and_labels": worst <= 0.005, "intervals_hold_half_at_8192": nothing}
+    allowed = allowed_errors(len(large))
+    marks = {"tokens_and_labels": worst <= 0.005,
+             "intervals_hold_half_at_8192": max(large.values()) <= allowed}
     return lib.report("audit_weights", worst, 0.005, "top-1 above unigram",
                       dict(detail, auc_at_tokens=curve, standard_errors_from_half=errors,
-                           interval_holds_half=holds, marks=marks), at_least=False)
+                           interval_holds_half=holds, intervals_at_8192=len(large),
+                           allowed_standard_errors=round(allowed, 2), marks=marks), at_least=False)
 
 
 if __name__ == "__main__":

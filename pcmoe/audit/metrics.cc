@@ -91,4 +91,19 @@ Estimate AucEstimate(std::span<const double> members, std::span<const double> ot
   });
 }
 
+Estimate AgainstNull(double value, std::span<const double> null) {
+  if (null.empty()) return {value, 0, 1};
+  std::vector<double> sorted(null.begin(), null.end());
+  std::sort(sorted.begin(), sorted.end());
+  return {value, value - (Percentile(sorted, 0.975) - 0.5),
+          value + (0.5 - Percentile(sorted, 0.025))};
+}
+
+double TwoSidedP(double value, std::span<const double> null) {
+  const double off = std::abs(value - 0.5);
+  const auto as_far = std::count_if(null.begin(), null.end(),
+                                    [&](double one) { return std::abs(one - 0.5) >= off; });
+  return static_cast<double>(as_far + 1) / static_cast<double>(null.size() + 1);
+}
+
 }  // namespace pcmoe::audit

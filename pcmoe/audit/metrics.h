@@ -38,6 +38,16 @@ double TprAtFpr(std::span<const double> members, std::span<const double> others,
 /// AUC; the interval from resampling members and others.
 Estimate AucEstimate(std::span<const double> members, std::span<const double> others);
 
+/// An AUC beside what the same attack gets where there is nothing to find: `null`, AUCs of random
+/// views. The interval holds 0.5 exactly when the value is within percentiles 2.5 and 97.5 of
+/// them, however the tries of one view depend on each other; its width is theirs. {value, 0, 1}
+/// without any.
+Estimate AgainstNull(double value, std::span<const double> null);
+
+/// Share of `null` that is as far from 0.5 as the value or farther; the value counts as one of
+/// them.
+double TwoSidedP(double value, std::span<const double> null);
+
 /// Percentiles 2.5 and 97.5 of `draw` called kBootstrapRounds times with a resampling function:
 /// pick(n) is uniform in [0, n).
 Estimate Bootstrap(double value,

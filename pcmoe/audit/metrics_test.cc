@@ -78,5 +78,26 @@ TEST(MetricsTest, AnAucIntervalOfEqualScoresHoldsOneHalf) {
   EXPECT_LT(auc.high - auc.low, 0.25);
 }
 
+TEST(MetricsTest, AgainstNullHoldsAHalfExactlyWithinItsMiddle) {
+  std::vector<double> null;
+  for (int i = 0; i <= 1000; ++i) null.push_back(0.3 + 0.0004 * i);  // 0.3 to 0.7
+  const auto holds = [&](double value) {
+    const Estimate of = AgainstNull(value, null);
+    EXPECT_DOUBLE_EQ(of.value, value);
+    EXPECT_NEAR(of.high - of.low, 0.38, 1e-9);
+    return of.low <= 0.5 && 0.5 <= of.high;
+  };
+  EXPECT_FALSE(holds(0.309));
+  EXPECT_TRUE(holds(0.311));
+  EXPECT_TRUE(holds(0.689));
+  EXPECT_FALSE(holds(0.691));
+  EXPECT_NEAR(TwoSidedP(0.5, null), 1.0, 1e-9);
+  EXPECT_NEAR(TwoSidedP(0.31, null), 0.05, 0.004);
+  EXPECT_NEAR(TwoSidedP(0.69, null), 0.05, 0.004);
+  EXPECT_NEAR(TwoSidedP(0.9, null), 1.0 / 1002, 1e-9);
+  EXPECT_DOUBLE_EQ(AgainstNull(0.5, {}).low, 0);
+  EXPECT_DOUBLE_EQ(AgainstNull(0.5, {}).high, 1);
+}
+
 }  // namespace
 }  // namespace pcmoe::audit

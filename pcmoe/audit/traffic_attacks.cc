@@ -2,7 +2,6 @@
 #include "pcmoe/audit/traffic_attacks.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/dot.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -10,9 +9,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <random>
 #include <tuple>
 
-#include "pcmoe/audit/token_decoder.h"
+#include "pcmoe/audit/metrics.h"
 
 namespace pcmoe::audit {
 namespace {
@@ -42,15 +43,14 @@ std::map<BatchKey, at::Tensor> BatchCounts(std::span<const Text> texts) {
   return batches;
 }
 
-double Cosine(const at::Tensor& a, const at::Tensor& b) {
-  const double lengths = a.norm().item<double>() * b.norm().item<double>();
-  return lengths > 0 ? at::dot(a, b).item<double>() / lengths : 0.0;
+// Vectors of length one, along the last dimension; zero stays zero.
+at::Tensor UnitVectors(const at::Tensor& of) {
+  return of / of.norm(2, /*dim=*/-1, /*keepdim=*/true).clamp_min(1e-300);
 }
 
-at::Tensor Without(const at::Tensor& from, const at::Tensor& direction) {
-  const double square = at::dot(direction, direction).item<double>();
-  if (square == 0) return from;
-  return from - direction * (at::dot(from, direction).item<double>() / square);
+// Without what points along `unit`, per layer.
+at::Tensor Without(const at::Tensor& from_lne, const at::Tensor& unit_l1e) {
+  return from_lne - unit_l1e * (from_lne * unit_l1e).sum(-1, /*keepdim=*/true);
 }
 
 // Shares of rows per layer, [L*E] float: what a decoder reads.
@@ -124,45 +124,61 @@ absl::StatusOr<std::vector<Text>> TextsOf(BaseModel& base,
   return texts;
 }
 
-Scores MatchBatchesByCounts(std::span<const CountsShare> shares, std::span<const Text> texts) {
+BatchesByCounts::BatchesByCounts(std::span<const Text> texts) {
+  std::vector<at::Tensor> counts;
+  for (const auto& [key, counts_le] : BatchCounts(texts)) {
+    keys_.push_back(key);
+    counts.push_back(counts_le);
+  }
+  if (counts.size() < 2) return;
+  const at::Tensor counts_lbe = at::stack(counts, 1);
+  usual_l1e_ = UnitVectors(counts_lbe.mean(1, /*keepdim=*/true));
+  batches_lbe_ = UnitVectors(Without(counts_lbe, usual_l1e_));
+}
+
+Scores BatchesByCounts::Match(std::span<const CountsShare> shares) const {
   Scores scores;
-  const std::map<BatchKey, at::Tensor> batches = BatchCounts(texts);
-  if (batches.size() < 2) return scores;
-  at::Tensor usual_le = at::zeros_like(batches.begin()->second);
-  for (const auto& [key, counts] : batches) usual_le.add_(counts);
-  usual_le.div_(static_cast<double>(batches.size()));
+  if (!batches_lbe_.defined()) return scores;
+  const int64_t layers = usual_l1e_.size(0);
   for (const CountsShare& share : shares) {
-    if (!batches.contains({share.step, share.home})) continue;
-    const at::Tensor words_le = Words(share, usual_le.size(0), /*with_sign=*/true);
-    for (int64_t l = 0; l < usual_le.size(0); ++l) {
-      if (usual_le[l].sum().item<double>() == 0) continue;
-      const at::Tensor seen = Without(words_le[l], usual_le[l]);
-      for (const auto& [key, counts] : batches) {
-        const double score = Cosine(seen, Without(counts[l], usual_le[l]));
-        (key == BatchKey{share.step, share.home} ? scores.in : scores.out).push_back(score);
+    const auto own = std::find(keys_.begin(), keys_.end(), BatchKey{share.step, share.home});
+    if (own == keys_.end()) continue;
+    const at::Tensor words_l1e = Words(share, layers, /*with_sign=*/true).unsqueeze(1);
+    const at::Tensor seen_l1e = UnitVectors(Without(words_l1e, usual_l1e_));
+    const at::Tensor cosine_lb = (batches_lbe_ * seen_l1e).sum(-1).contiguous();
+    const double* cosine = cosine_lb.const_data_ptr<double>();
+    for (int64_t l = 0; l < layers; ++l) {
+      const bool routed = usual_l1e_[l].any().item<bool>();
+      for (auto key = keys_.begin(); key != keys_.end(); ++key, ++cosine) {
+        if (routed) (key == own ? scores.in : scores.out).push_back(*cosine);
       }
     }
   }
   return scores;
 }
 
-Scores MatchSequencesByRouting(std::span<const CountsShare> shares, std::span<const Text> texts,
-                               const Capture& shadow, int64_t length, int64_t vocab,
-                               size_t most_a_share) {
-  Scores scores;
-  if (texts.empty() || shares.empty()) return scores;
-  const TokenDecoder decoder = LearnFromCounts(shadow, length, vocab, texts[0].counts_le.size(1));
+SequencesByRouting::SequencesByRouting(std::span<const Text> texts, const Capture& shadow,
+                                       int64_t length, int64_t vocab, size_t most_a_share)
+    : texts_(texts),
+      most_a_share_(most_a_share),
+      decoder_(
+          LearnFromCounts(shadow, length, vocab, texts.empty() ? 1 : texts[0].counts_le.size(1))) {
   const at::Tensor frequency_v = shadow.tokens_t.bincount({}, vocab).to(at::kFloat) + 0.1;
-  const at::Tensor usual_v = (frequency_v / frequency_v.sum()).log();
+  usual_v_ = (frequency_v / frequency_v.sum()).log();
+}
+
+Scores SequencesByRouting::Match(std::span<const CountsShare> shares) const {
+  Scores scores;
+  if (texts_.empty()) return scores;
   for (const CountsShare& share : shares) {
-    const at::Tensor words_le = Words(share, texts[0].counts_le.size(0), /*with_sign=*/false);
+    const at::Tensor words_le = Words(share, texts_[0].counts_le.size(0), /*with_sign=*/false);
     const at::Tensor gain_v =
-        decoder.LogProbabilities(SharesOfRows(words_le).unsqueeze(0))[0] - usual_v;
+        decoder_.LogProbabilities(SharesOfRows(words_le).unsqueeze(0))[0] - usual_v_;
     Scores of_share;
-    for (const Text& text : texts) {
+    for (const Text& text : texts_) {
       if (text.home != share.home) continue;
       std::vector<double>& side = text.step == share.step ? of_share.in : of_share.out;
-      if (side.size() >= most_a_share) continue;
+      if (side.size() >= most_a_share_) continue;
       side.push_back(gain_v.index_select(0, text.tokens_t).mean().item<double>());
     }
     // As many of each: neither side has more of one share's chance.
@@ -172,6 +188,23 @@ Scores MatchSequencesByRouting(std::span<const CountsShare> shares, std::span<co
     scores.out.insert(scores.out.end(), of_share.out.begin(), of_share.out.begin() + end);
   }
   return scores;
+}
+
+std::vector<double> AucsOfRandomWords(
+    std::span<const CountsShare> shares, int draws,
+    const std::function<Scores(std::span<const CountsShare>)>& match) {
+  std::vector<CountsShare> random_shares(shares.begin(), shares.end());
+  std::mt19937 random(1);
+  std::vector<double> aucs;
+  for (int draw = 0; draw < draws; ++draw) {
+    for (CountsShare& share : random_shares) {
+      for (uint32_t& word : share.words) word = static_cast<uint32_t>(random());
+    }
+    const Scores scores = match(random_shares);
+    if (scores.in.empty() || scores.out.empty()) return {};
+    aucs.push_back(Auc(scores.in, scores.out));
+  }
+  return aucs;
 }
 
 Scores MatchRowsBySizes(std::span<const MessageSize> sizes, std::span<const Text> texts,

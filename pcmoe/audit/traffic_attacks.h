@@ -6,12 +6,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "pcmoe/audit/base_model.h"
+#include "pcmoe/audit/token_decoder.h"
 #include "pcmoe/audit/view.h"
 
 namespace pcmoe::audit {
@@ -46,16 +47,47 @@ struct Scores {
 };
 
 /// Counts only: is this whole batch behind this share? For each share and layer, how far the share
-/// without what all batches have in common points to each party's and step's batch; `in` is its
-/// own, `out` all others.
-Scores MatchBatchesByCounts(std::span<const CountsShare> shares, std::span<const Text> texts);
+/// without what all batches have in common points to each party's and step's batch.
+class BatchesByCounts {
+ public:
+  explicit BatchesByCounts(std::span<const Text> texts);
+
+  /// `in` are the scores of the batches that are behind their share, `out` of all others; empty
+  /// with fewer than two batches.
+  Scores Match(std::span<const CountsShare> shares) const;
+
+ private:
+  std::vector<std::pair<int64_t, int>> keys_;  // step, home
+  at::Tensor usual_l1e_;                       // double: unit vectors, what batches have in common
+  at::Tensor batches_lbe_;                     // double: unit vectors without it
+};
 
 /// Routing only: a decoder learns which tokens a sequence has from its share of rows per expert, on
 /// public text, and reads the shares. How much likelier than by their frequency are the tokens of
-/// sequences that are behind the share (`in`), and of the same party's of other steps (`out`)?
-Scores MatchSequencesByRouting(std::span<const CountsShare> shares, std::span<const Text> texts,
-                               const Capture& shadow, int64_t length, int64_t vocab,
-                               size_t most_a_share);
+/// sequences that are behind the share, and of the same party's of other steps?
+class SequencesByRouting {
+ public:
+  /// Trains the decoder on the shadow text, in sequences of `length`. Keeps the texts' span.
+  SequencesByRouting(std::span<const Text> texts, const Capture& shadow, int64_t length,
+                     int64_t vocab, size_t most_a_share);
+
+  /// `in` are sequences behind their share, `out` others: as many of each share, at most
+  /// most_a_share.
+  Scores Match(std::span<const CountsShare> shares) const;
+
+ private:
+  std::span<const Text> texts_;
+  size_t most_a_share_;
+  TokenDecoder decoder_;
+  at::Tensor usual_v_;
+};
+
+/// What an attack on shares gets where there is nothing to find: its AUCs when the words of all
+/// shares are drawn anew, uniform in 32 bits, `draws` times. The seed is fixed. Empty when the
+/// attack has no tries.
+std::vector<double> AucsOfRandomWords(
+    std::span<const CountsShare> shares, int draws,
+    const std::function<Scores(std::span<const CountsShare>)>& match);
 
 /// Sizes: of each kind and place of message and each sender, are messages longer when more of the
 /// sender's rows go to the coalition's experts? `in` are sizes, less their mean, where the rows are

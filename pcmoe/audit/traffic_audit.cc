@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMostSequences = 432;  // that the public model is run on
 constexpr size_t kMostAShare = 32;      // sequences of each side
+constexpr int kNullDraws = 1000;
 
 // Sequences of the first steps, whole steps only, as many as there may be.
 absl::StatusOr<std::vector<Text>> FirstTexts(const AuditInput& input, const PrivateTokens& tokens) {
@@ -39,15 +40,28 @@ std::set<std::pair<int64_t, int64_t>> OwnExperts(const AuditInput& input) {
   return own;
 }
 
-Finding FindingOf(const char* id, const char* title, const Scores& scores, const char* note) {
+Finding FindingOf(const char* id, const char* title, const Scores& scores, const Estimate& estimate,
+                  const char* note) {
   return {.id = id,
           .title = title,
           .target = Target::kTraffic,
           .metric = "AUC",
-          .estimate = AucEstimate(scores.in, scores.out),
+          .estimate = estimate,
           .baselines = {{"chance", 0.5}},
           .more = {{"tries", static_cast<double>(scores.in.size() + scores.out.size())}},
           .note = note};
+}
+
+// The interval of an attack on shares is that of random words: tries share a message.
+Finding OnShares(const char* id, const char* title, std::span<const CountsShare> shares,
+                 const std::function<Scores(std::span<const CountsShare>)>& match,
+                 const char* note) {
+  const Scores scores = match(shares);
+  const std::vector<double> null = AucsOfRandomWords(shares, kNullDraws, match);
+  const double auc = Auc(scores.in, scores.out);
+  Finding finding = FindingOf(id, title, scores, AgainstNull(auc, null), note);
+  finding.more.emplace_back("share of random words as far from 0.5", TwoSidedP(auc, null));
+  return finding;
 }
 
 }  // namespace
@@ -60,16 +74,22 @@ absl::StatusOr<std::vector<Finding>> AttackTraffic(const AuditInput& input,
   PCMOE_ASSIGN_OR_RETURN(const std::vector<CountsShare> shares,
                          ReadCounts(input.coalition[0], config.num_layers * config.num_experts));
   const auto length = static_cast<int64_t>(input.shadow[0].tokens.size());
+  const BatchesByCounts batches(texts);
+  const SequencesByRouting sequences(texts, shadow, length, config.vocab_size, kMostAShare);
+  const Scores by_size = MatchRowsBySizes(SizesOf(input.coalition), texts, OwnExperts(input));
   return std::vector<Finding>{
-      FindingOf("counts_batch", "counts only: is this batch behind this message?",
-                MatchBatchesByCounts(shares, texts),
-                "each party's masked row counts against every party's and step's true batch"),
-      FindingOf(
-          "routing_counts", "routing only: is this sequence behind this message?",
-          MatchSequencesByRouting(shares, texts, shadow, length, config.vocab_size, kMostAShare),
-          "a decoder of public routing reads the masked counts; there are no expert ids"),
-      FindingOf("sizes_rows", "sizes only: do more rows make longer messages?",
-                MatchRowsBySizes(SizesOf(input.coalition), texts, OwnExperts(input)),
+      OnShares(
+          "counts_batch", "counts only: is this batch behind this message?", shares,
+          [&](std::span<const CountsShare> of) { return batches.Match(of); },
+          "each party's masked row counts against every party's and step's true batch; "
+          "interval from random words"),
+      OnShares(
+          "routing_counts", "routing only: is this sequence behind this message?", shares,
+          [&](std::span<const CountsShare> of) { return sequences.Match(of); },
+          "a decoder of public routing reads the masked counts; there are no expert ids; "
+          "interval from random words"),
+      FindingOf("sizes_rows", "sizes only: do more rows make longer messages?", by_size,
+                AucEstimate(by_size.in, by_size.out),
                 "every kind, place and sender by itself; equal lengths are ties")};
 }
 
