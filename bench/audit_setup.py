@@ -64,9 +64,9 @@ def base(options):
 
 
 def private_run(options, name, exchange, batch, steps, learning_rate, reuse=False,
-                **federation_keys):
-    """The folder of a recorded run of four parties that starts from the base. With `reuse`, one of
-    the same settings that is there will do."""
+                curious="a", others="b,c,d", **federation_keys):
+    """The folder of a recorded run of four parties that starts from the base: what the curious receive, and what
+    the others' tokens were. With `reuse`, one of the same settings that is there will do."""
     data = federation.demo_data()
     start = base(options)
     config = options.work / f"{name}.toml"
@@ -78,8 +78,8 @@ def private_run(options, name, exchange, batch, steps, learning_rate, reuse=Fals
                      "gradient_accumulation_steps": max(1, batch // 8), "seed": 1,
                      "num_threads": 1},
         "federation": dict(exchange=exchange, **federation_keys),
-        "border": {"allow_readable_rows": exchange == "rows", "record_received": "a",
-                   "record_truth": "b,c,d"},
+        "border": {"allow_readable_rows": exchange == "rows", "record_received": curious,
+                   "record_truth": others},
         "run": {"on_peer_loss": "stop"}}))
     out = options.work / name
     done = out / "recorded_with.toml"
@@ -91,9 +91,9 @@ def private_run(options, name, exchange, batch, steps, learning_rate, reuse=Fals
     return out
 
 
-def audit(options, run, *more):
-    """The report of `pcmoe audit` by party a."""
-    return lib.run_json([federation.PCMOE, "audit", "--run", run, "--coalition", "a", "--base",
+def audit(options, run, *more, coalition="a"):
+    """The report of `pcmoe audit` by a party."""
+    return lib.run_json([federation.PCMOE, "audit", "--run", run, "--coalition", coalition, "--base",
                          base(options), "--shadow", options.public, "--json", "--threads", "2",
                          *more], env=_environment(2), timeout=DEADLINE_S)
 

@@ -19,6 +19,7 @@ import lib
 # sequences a party and step -> steps
 STEPS = {8: 24, 16: 4, 32: 3, 64: 3}
 NOTHING = ("row_matching", "counts_batch", "routing_counts", "sizes_rows")
+EMBEDDING_OWNER = "b"  # by this model's placement
 TOGETHER = 0.05  # false alarms of all intervals at 8,192 tokens together
 
 
@@ -55,6 +56,18 @@ def one_run(options, mode, batch):
     return report
 
 
+def words_by_owner(options):
+    """Word presence from the embedding's sum, which only its owner sees: that party is the curious one here."""
+    run = audit_setup.private_run(options, "weights_owner", "weights", batch=8, steps=1, learning_rate=2e-4,
+                                  curious=EMBEDDING_OWNER, others="a,c,d", backbone="aggregated",
+                                  embedding="aggregated", head="aggregated")
+    found = finding(audit_setup.audit(options, run, coalition=EMBEDDING_OWNER), "words_embedding")
+    if not found:
+        sys.exit(f"audit_weights: party {EMBEDDING_OWNER} does not own the embedding any more; name who does")
+    shutil.rmtree(run)
+    return found
+
+
 def main():
     federation.PCMOE = lib.binary("pcmoe")
     options = audit_setup.parser(__doc__).parse_args()
@@ -81,6 +94,7 @@ def main():
         curve[name] = {key: round(value, 3) for key, value in aligned["more"].items()
                        if key.startswith("AUC at")}
         detail[f"{name}_seconds"] = report["seconds"]
+    detail["owner_words_embedding"] = numbers(words_by_owner(options))
     allowed = allowed_errors(len(large))
     marks = {"tokens_and_labels": worst <= 0.005,
              "intervals_hold_half_at_8192": max(large.values()) <= allowed}
