@@ -71,7 +71,7 @@ void RunReport::Step(const StepRecord& record) {
   // The first step of a process pays for warm-up; it is not in the speed.
   if (seen_steps_++ > 0) {
     seconds_ += record.step_s;
-    tokens_ += static_cast<double>(record.tokens);
+    tokens_ += static_cast<double>(record.input_tokens);
     ++timed_steps_;
   }
   if (record.step % logging_steps_ != 0 && record.step != max_steps_) return;

@@ -24,7 +24,8 @@ struct StepRecord {
   double grad_norm = 0;
   double learning_rate = 0;
   double aux_loss = 0;
-  int64_t tokens = 0;  ///< This party's loss tokens.
+  int64_t tokens = 0;        ///< This party's loss tokens.
+  int64_t input_tokens = 0;  ///< Of its batch, with or without loss, padding included: the speed's.
   int64_t federation_tokens = 0;
   double step_s = 0;
   uint64_t sent_bytes = 0;    ///< In this step.

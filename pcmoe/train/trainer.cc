@@ -160,6 +160,7 @@ absl::Status Trainer::RunOneStep() {
                     .tokens = report->own.loss_tokens,
                     .federation_tokens = report->federation_tokens,
                     .load_le = report->own.load_le};
+  for (const model::MicroBatch& batch : batches) record.input_tokens += batch.tokens_bs.numel();
   if (record.tokens > 0) record.loss = report->own.loss_sum / static_cast<double>(record.tokens);
   record.sent_bytes = parts_.session.sent_bytes() - sent_before;
   const std::vector<double> waits = parts_.session.TakeWaits();
