@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 namespace pcmoe::audit {
@@ -15,6 +16,10 @@ double Percentile(std::span<const double> sorted, double share) {
   const size_t above = std::min(below + 1, sorted.size() - 1);
   const double rest = place - static_cast<double>(below);
   return sorted[below] * (1 - rest) + sorted[above] * rest;
+}
+
+double Mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 }  // namespace
@@ -91,18 +96,19 @@ Estimate AucEstimate(std::span<const double> members, std::span<const double> ot
   });
 }
 
-Estimate AgainstNull(double value, std::span<const double> null) {
-  if (null.empty()) return {value, 0, 1};
+Estimate AgainstNull(double auc, std::span<const double> null) {
+  if (null.empty()) return {auc, 0, 1};
   std::vector<double> sorted(null.begin(), null.end());
   std::sort(sorted.begin(), sorted.end());
-  return {value, value - (Percentile(sorted, 0.975) - 0.5),
-          value + (0.5 - Percentile(sorted, 0.025))};
+  return {0.5 + auc - Mean(null), 0.5 + auc - Percentile(sorted, 0.975),
+          0.5 + auc - Percentile(sorted, 0.025)};
 }
 
-double TwoSidedP(double value, std::span<const double> null) {
-  const double off = std::abs(value - 0.5);
+double TwoSidedP(double auc, std::span<const double> null) {
+  const double mean = null.empty() ? 0.5 : Mean(null);
+  const double off = std::abs(auc - mean);
   const auto as_far = std::count_if(null.begin(), null.end(),
-                                    [&](double one) { return std::abs(one - 0.5) >= off; });
+                                    [&](double one) { return std::abs(one - mean) >= off; });
   return static_cast<double>(as_far + 1) / static_cast<double>(null.size() + 1);
 }
 

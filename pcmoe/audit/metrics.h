@@ -38,15 +38,14 @@ double TprAtFpr(std::span<const double> members, std::span<const double> others,
 /// AUC; the interval from resampling members and others.
 Estimate AucEstimate(std::span<const double> members, std::span<const double> others);
 
-/// An AUC beside what the same attack gets where there is nothing to find: `null`, AUCs of random
-/// views. The interval holds 0.5 exactly when the value is within percentiles 2.5 and 97.5 of
-/// them, however the tries of one view depend on each other; its width is theirs. {value, 0, 1}
-/// without any.
-Estimate AgainstNull(double value, std::span<const double> null);
+/// An AUC less what the same attack gets where there is nothing to find: `null`, AUCs of such
+/// views. The value is the AUC moved by as much as the mean of `null` is from 0.5; the interval
+/// holds 0.5 exactly when the AUC is within percentiles 2.5 and 97.5 of them, however the tries of
+/// one view depend on each other; its width is theirs. {auc, 0, 1} without any.
+Estimate AgainstNull(double auc, std::span<const double> null);
 
-/// Share of `null` that is as far from 0.5 as the value or farther; the value counts as one of
-/// them.
-double TwoSidedP(double value, std::span<const double> null);
+/// Share of `null` that is as far from their mean as the AUC or farther; it counts as one of them.
+double TwoSidedP(double auc, std::span<const double> null);
 
 /// Percentiles 2.5 and 97.5 of `draw` called kBootstrapRounds times with a resampling function:
 /// pick(n) is uniform in [0, n).

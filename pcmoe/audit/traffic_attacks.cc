@@ -190,17 +190,27 @@ Scores SequencesByRouting::Match(std::span<const CountsShare> shares) const {
   return scores;
 }
 
-std::vector<double> AucsOfRandomWords(
+std::vector<double> AucsOfFreshMasks(
     std::span<const CountsShare> shares, int draws,
     const std::function<Scores(std::span<const CountsShare>)>& match) {
-  std::vector<CountsShare> random_shares(shares.begin(), shares.end());
+  std::vector<CountsShare> fresh(shares.begin(), shares.end());
+  std::map<int64_t, std::vector<CountsShare*>> by_step;
+  for (CountsShare& share : fresh) by_step[share.step].push_back(&share);
   std::mt19937 random(1);
   std::vector<double> aucs;
   for (int draw = 0; draw < draws; ++draw) {
-    for (CountsShare& share : random_shares) {
-      for (uint32_t& word : share.words) word = static_cast<uint32_t>(random());
+    for (const auto& [step, of_step] : by_step) {
+      std::vector<uint32_t>& last = of_step.back()->words;
+      for (size_t i = 0; i < last.size(); ++i) {
+        if (of_step.size() == 1) last[i] = static_cast<uint32_t>(random());
+        for (size_t k = 0; k + 1 < of_step.size(); ++k) {  // what goes to one comes from the last
+          const auto mask = static_cast<uint32_t>(random());
+          of_step[k]->words[i] += mask;
+          last[i] -= mask;
+        }
+      }
     }
-    const Scores scores = match(random_shares);
+    const Scores scores = match(fresh);
     if (scores.in.empty() || scores.out.empty()) return {};
     aucs.push_back(Auc(scores.in, scores.out));
   }

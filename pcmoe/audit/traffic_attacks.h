@@ -82,10 +82,12 @@ class SequencesByRouting {
   at::Tensor usual_v_;
 };
 
-/// What an attack on shares gets where there is nothing to find: its AUCs when the words of all
-/// shares are drawn anew, uniform in 32 bits, `draws` times. The seed is fixed. Empty when the
-/// attack has no tries.
-std::vector<double> AucsOfRandomWords(
+/// What an attack on shares gets where single shares tell nothing: its AUCs when the shares of
+/// every step are drawn anew, `draws` times: uniform in 32 bits, with the sum that they have, which
+/// the members learn by design; a share that is the only one of its step is drawn without. So they
+/// depend on each other as the real ones do: each alone is random, all of a step together are not.
+/// The seed is fixed. Empty when the attack has no tries.
+std::vector<double> AucsOfFreshMasks(
     std::span<const CountsShare> shares, int draws,
     const std::function<Scores(std::span<const CountsShare>)>& match);
 

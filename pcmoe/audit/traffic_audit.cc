@@ -52,15 +52,17 @@ Finding FindingOf(const char* id, const char* title, const Scores& scores, const
           .note = note};
 }
 
-// The interval of an attack on shares is that of random words: tries share a message.
+// The interval of an attack on shares is that of fresh masks: tries share a message, and messages a
+// sum.
 Finding OnShares(const char* id, const char* title, std::span<const CountsShare> shares,
                  const std::function<Scores(std::span<const CountsShare>)>& match,
                  const char* note) {
   const Scores scores = match(shares);
-  const std::vector<double> null = AucsOfRandomWords(shares, kNullDraws, match);
+  const std::vector<double> null = AucsOfFreshMasks(shares, kNullDraws, match);
   const double auc = Auc(scores.in, scores.out);
   Finding finding = FindingOf(id, title, scores, AgainstNull(auc, null), note);
-  finding.more.emplace_back("share of random words as far from 0.5", TwoSidedP(auc, null));
+  finding.more.emplace_back("AUC as it is", auc);
+  finding.more.emplace_back("share of fresh masks as far off", TwoSidedP(auc, null));
   return finding;
 }
 
@@ -82,12 +84,12 @@ absl::StatusOr<std::vector<Finding>> AttackTraffic(const AuditInput& input,
           "counts_batch", "counts only: is this batch behind this message?", shares,
           [&](std::span<const CountsShare> of) { return batches.Match(of); },
           "each party's masked row counts against every party's and step's true batch; "
-          "interval from random words"),
+          "less what fresh masks get"),
       OnShares(
           "routing_counts", "routing only: is this sequence behind this message?", shares,
           [&](std::span<const CountsShare> of) { return sequences.Match(of); },
           "a decoder of public routing reads the masked counts; there are no expert ids; "
-          "interval from random words"),
+          "less what fresh masks get"),
       FindingOf("sizes_rows", "sizes only: do more rows make longer messages?", by_size,
                 AucEstimate(by_size.in, by_size.out),
                 "every kind, place and sender by itself; equal lengths are ties")};

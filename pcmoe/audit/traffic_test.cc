@@ -94,13 +94,20 @@ TEST_F(TrafficTest, IntervalsOfMaskedCountsHoldAHalfAsOftenAsTheySay) {
   }
   const BatchesByCounts batches(texts);
   const auto match = [&](std::span<const CountsShare> of) { return batches.Match(of); };
-  const std::vector<double> null = AucsOfRandomWords(plain, 1000, match);
+  const std::vector<double> null = AucsOfFreshMasks(plain, 1000, match);
   double sum = 0;
   int left_out = 0, unlikely = 0;
   for (int draw = 0; draw < kDraws; ++draw) {
-    std::vector<CountsShare> shares = plain;
-    for (CountsShare& share : shares) {
-      for (uint32_t& word : share.words) word += static_cast<uint32_t>(random_());
+    std::vector<CountsShare> shares = plain;  // masks of every pair, as the protocol has them
+    for (CountsShare& one : shares) {
+      for (CountsShare& other : shares) {
+        if (one.step != other.step || one.home >= other.home) continue;
+        for (size_t i = 0; i < one.words.size(); ++i) {
+          const auto mask = static_cast<uint32_t>(random_());
+          one.words[i] += mask;
+          other.words[i] -= mask;
+        }
+      }
     }
     const Scores scores = match(shares);
     const Estimate estimate = AgainstNull(Auc(scores.in, scores.out), null);
@@ -124,6 +131,9 @@ TEST_F(TrafficTest, RoutingWithoutMasksNamesItsSequences) {
   EXPECT_GT(Auc(open.in, open.out), 0.75);
   const Scores hidden = routing.Match(masked_);
   EXPECT_NEAR(Auc(hidden.in, hidden.out), 0.5, 0.11);
+  const std::vector<double> null = AucsOfFreshMasks(
+      plain_, 200, [&](std::span<const CountsShare> of) { return routing.Match(of); });
+  EXPECT_GT(AgainstNull(Auc(open.in, open.out), null).low, 0.6);
 }
 
 TEST_F(TrafficTest, SizesTellOnlyWhenTheyDependOnTheRows) {
