@@ -117,34 +117,43 @@ TEST_F(LinkProxyTest, DelayIsWithinTenPercent) {
   EXPECT_GE(round_trips[0], 0.020);
 }
 
+// What else the machine does can only make it slower: it is never too fast, and not too slow in the
+// best of some tries.
 TEST_F(LinkProxyTest, RateIsWithinFivePercentInBothDirectionsAtOnce) {
   options_.one_way_delay = std::chrono::milliseconds(10);
   options_.bits_per_second = 100e6;
   Connect();
   constexpr size_t kBytes = 25'000'000;  // two seconds
-  double seconds[2] = {0, 0};
-  const auto start = Clock::now();
-  std::thread threads[] = {std::thread([&] { Send(client_, kBytes); }),
-                           std::thread([&] { Send(server_, kBytes); }), std::thread([&] {
-                             EXPECT_EQ(Receive(server_, kBytes), kBytes);
-                             seconds[0] = SecondsSince(start);
-                           }),
-                           std::thread([&] {
-                             EXPECT_EQ(Receive(client_, kBytes), kBytes);
-                             seconds[1] = SecondsSince(start);
-                           })};
-  for (std::thread& thread : threads) thread.join();
-  for (const double measured : seconds) {
-    EXPECT_NEAR(8 * kBytes / (measured - 0.010), 100e6, 5e6);
+  constexpr int kMostTries = 5;
+  size_t sent = 0;
+  double slowest = 0;  // bit/s of the slower direction, in the best try so far
+  for (int tries = 0; tries < kMostTries && slowest < 95e6; ++tries) {
+    double seconds[2] = {0, 0};
+    const auto start = Clock::now();
+    std::thread threads[] = {std::thread([&] { Send(client_, kBytes); }),
+                             std::thread([&] { Send(server_, kBytes); }), std::thread([&] {
+                               EXPECT_EQ(Receive(server_, kBytes), kBytes);
+                               seconds[0] = SecondsSince(start);
+                             }),
+                             std::thread([&] {
+                               EXPECT_EQ(Receive(client_, kBytes), kBytes);
+                               seconds[1] = SecondsSince(start);
+                             })};
+    for (std::thread& thread : threads) thread.join();
+    sent += kBytes;
+    const auto rate = [](double measured) { return 8 * kBytes / (measured - 0.010); };
+    EXPECT_LE(rate(std::min(seconds[0], seconds[1])), 105e6);
+    slowest = std::max(slowest, rate(std::max(seconds[0], seconds[1])));
   }
+  EXPECT_GE(slowest, 95e6);
   // The proxy counts a piece after it was sent, so its receiver may be a moment ahead of the count.
   const auto patience = Clock::now() + std::chrono::seconds(10);
   while (Clock::now() < patience &&
-         (proxy_->forwarded_bytes() < kBytes || proxy_->returned_bytes() < kBytes)) {
+         (proxy_->forwarded_bytes() < sent || proxy_->returned_bytes() < sent)) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  EXPECT_EQ(proxy_->forwarded_bytes(), kBytes);
-  EXPECT_EQ(proxy_->returned_bytes(), kBytes);
+  EXPECT_EQ(proxy_->forwarded_bytes(), sent);
+  EXPECT_EQ(proxy_->returned_bytes(), sent);
 }
 
 TEST_F(LinkProxyTest, AFullLinkPushesBack) {
