@@ -52,8 +52,7 @@ Finding FindingOf(const char* id, const char* title, const Scores& scores, const
           .note = note};
 }
 
-// The interval of an attack on shares is that of fresh masks: tries share a message, and messages a
-// sum.
+// Held against fresh masks: tries share a message, and messages share a sum.
 Finding OnShares(const char* id, const char* title, std::span<const CountsShare> shares,
                  const std::function<Scores(std::span<const CountsShare>)>& match,
                  const char* note) {

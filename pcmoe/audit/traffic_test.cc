@@ -75,10 +75,10 @@ TEST_F(TrafficTest, CountsWithoutMasksNameTheirBatch) {
   EXPECT_NEAR(Auc(hidden.in, hidden.out), 0.5, 0.11);
 }
 
-// As in a short recording: three steps, and every party has a manner of its own, so tries that
-// share a message depend on each other. An interval that resamples them as if they did not left a
-// half out in 28 of 300 draws of masks; the one from random words is meant to do so in 15 (standard
-// deviation 3.8).
+// As in a short recording: three steps, and every party has a manner of its own. Tries that share a
+// message, and messages that share a sum, depend on each other: an interval that resamples tries as
+// if they did not left a half out in 28 of 300 draws of words. The one from fresh masks is meant to
+// do so in 15 (standard deviation 3.8).
 TEST_F(TrafficTest, IntervalsOfMaskedCountsHoldAHalfAsOftenAsTheySay) {
   constexpr int kDraws = 300;
   std::vector<Text> texts;
