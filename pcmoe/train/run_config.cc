@@ -256,9 +256,11 @@ absl::Status SetFromText(const Field& field, const std::string& text, RunConfig&
       absl::StrCat("the manifest's training.", field.key, " cannot be read"));
 }
 
+// On one line, with escapes: a line break right after the quotes of a literal string would be lost.
 std::string Quoted(const std::string& text) {
+  const toml::value<std::string> value(text);
   std::ostringstream out;
-  out << toml::value<std::string>(text);
+  out << toml::toml_formatter(value, toml::format_flags::allow_unicode_strings);
   return out.str();
 }
 
@@ -350,6 +352,7 @@ absl::Status ApplySharedTraining(const std::map<std::string, std::string>& share
 
 std::string ToToml(const RunConfig& config, const std::vector<std::string>& tables,
                    bool with_shared) {
+  const RunConfig unset;
   std::string text;
   for (const std::string& table : tables) {
     absl::StrAppend(&text, text.empty() ? "" : "\n", "[", table, "]\n");
@@ -357,7 +360,7 @@ std::string ToToml(const RunConfig& config, const std::vector<std::string>& tabl
       if (field.table != table || (field.shared && !with_shared)) continue;
       std::string value = TextOf(field, config);
       if (std::holds_alternative<std::string RunConfig::*>(field.target)) {
-        if (value.empty()) continue;
+        if (value.empty() && TextOf(field, unset).empty()) continue;
         value = Quoted(value);
       } else if (const auto* list =
                      std::get_if<std::vector<std::string> RunConfig::*>(&field.target)) {

@@ -171,6 +171,33 @@ class Sim(FederationCase):
                 "--set", "data.batching=group_by_length", "--set", "training.learning_rate=1e-2",
                 "--set", "training.per_device_train_batch_size=8"]
 
+    def metrics(self, folder, key):
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [entry[key] for entry in map(json.loads, lines) if key in entry]
+
+    def test_all_aggregated_is_one_run_of_a_file_that_the_user_wrote(self):
+        sets = [*self.labelled(), "--set", "training.logging_steps=1", "--set", "training.eval_steps=2"]
+        sim = self.start(6, "-n", "4", "--json", *sets, "--set", "federation.backbone=aggregated",
+                         "--set", "federation.embedding=aggregated", "--set", "federation.head=aggregated",
+                         "--set", "federation.min_rows=0")
+        sim.communicate(timeout=PATIENCE_S)
+        self.assertEqual(sim.returncode, 0, self.last_line())
+        settings = (self.root / f"{self.out.name}.toml").read_text()
+        # Its own file names the data (sets has them first); all else is the same.
+        files = {"train": [f"{party}.labels.train.jsonl" for party in "abcd"], "dev": ["a.labels.dev.jsonl"]}
+        for kind, named in files.items():
+            settings = settings.replace(f'"{{party}}.{kind}.jsonl"', json.dumps(named))
+        central = self.root / "central.toml"
+        central.write_text(settings.replace("[run]", '[run]\nidentity = "none"\noutput_dir = "central_out"'))
+        done = subprocess.run([self.binary, "train", "--config", central, *sets[4:]], capture_output=True,
+                              encoding="utf-8", check=False, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for key, entries in ("grad_norm", 6), ("eval_loss", 3):
+            ours = self.metrics(self.out / "a/out", key)
+            self.assertEqual(len(ours), entries)
+            for got, want in zip(ours, self.metrics(self.root / "central_out", key)):
+                self.assertLess(abs(got / want - 1), 1e-3, key)
+
     def test_labels_are_learned_and_the_best_checkpoint_by_the_mean_is_kept(self):
         sim = self.start(60, "-n", "4", "--json", *self.labelled(), "--set", "training.eval_steps=5",
                          "--set", "training.metric_for_best_model=eval_accuracy",

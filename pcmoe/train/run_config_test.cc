@@ -1,0 +1,60 @@
+// pcmoe/train/run_config_test.cc: a config that was written is the one that is read again.
+#include "pcmoe/train/run_config.h"
+
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "pcmoe/base/file.h"
+
+namespace pcmoe::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::vector<std::string> kTables = {"model",      "data",   "training",
+                                          "federation", "border", "run"};
+
+RunConfig WrittenAndRead(const RunConfig& config) {
+  const fs::path path = fs::temp_directory_path() / absl::StrCat("pcmoe-config-", getpid());
+  EXPECT_TRUE(base::WriteFileAtomically(path, ToToml(config, kTables, /*with_shared=*/true)).ok());
+  const auto read = LoadRunConfig(path, {});
+  fs::remove(path);
+  EXPECT_TRUE(read.ok()) << read.status();
+  return read.ok() ? *read : RunConfig();
+}
+
+TEST(RunConfigTest, StringsAreReadAsTheyWereWritten) {
+  // The default is a line break, and an empty one is not the default.
+  for (const std::string& separator :
+       {RunConfig().label_separator, std::string(), std::string("\n\n"), std::string("\r\n"),
+        std::string(" : "), std::string("'"), std::string("\"\"\""), std::string("'''\n\""),
+        std::string("\\n"), std::string("\ttab"), std::string("\x01"),
+        std::string("\u00e9\u2028")}) {
+    RunConfig config;
+    config.label_separator = separator;
+    EXPECT_EQ(WrittenAndRead(config).label_separator, separator);
+  }
+}
+
+TEST(RunConfigTest, EveryKeyIsReadAsItWasWritten) {
+  RunConfig config;
+  config.train = {"/with\nbreak.jsonl", "/with 'quotes' \"both\".jsonl"};
+  config.eval = {"/e.jsonl"};
+  config.learning_rate = 1.0 / 3;
+  config.isolate_documents = true;
+  config.seed = 1LL << 60;
+  config.min_rows = 7;
+  config.on_peer_loss = "stop";
+  config.identity = "none";  // paths become absolute ones, from the file
+  config.output_dir = "/out";
+  const RunConfig read = WrittenAndRead(config);
+  EXPECT_EQ(read.train, config.train);
+  EXPECT_EQ(read.learning_rate, config.learning_rate);
+  EXPECT_EQ(read.seed, config.seed);
+  EXPECT_EQ(ToToml(read, kTables, true), ToToml(config, kTables, true));
+}
+
+}  // namespace
+}  // namespace pcmoe::train
