@@ -51,11 +51,13 @@ def _weights(backbone, embedding, head, **more):
 
 MODES = {
     "central": Mode("one model, all parties' rows", kind="central", three_seeds=True, evaluations=EVALUATIONS),
-    "all": Mode("weights, everything aggregated", federation=_weights("aggregated", "aggregated", "aggregated"),
+    "all": Mode("weights, everything aggregated, min_rows = 0: one central step",
+                federation=_weights("aggregated", "aggregated", "aggregated", min_rows=0),
                 three_seeds=True, rates_of="central", evaluations=EVALUATIONS),
-    "all_no_bound": Mode("the same with min_rows = 0: so short rows are often fewer than it asks for",
-                         federation=_weights("aggregated", "aggregated", "aggregated", min_rows=0),
-                         rates_of="central", evaluations=EVALUATIONS),
+    # Rows this short give an expert fewer rows a step than the default bound asks for (512 at this width).
+    "all_bound": Mode("the same with the default bound: an expert's gradients wait for 512 rows",
+                      federation=_weights("aggregated", "aggregated", "aggregated"),
+                      rates_of="central", evaluations=EVALUATIONS),
     "default": Mode("weights, backbone aggregated, embedding frozen, head private",
                     federation=_weights("aggregated", "frozen", "private"), three_seeds=True),
     "alone": Mode("each party, its quarter, the whole model", kind="alone", three_seeds=True),

@@ -18,6 +18,7 @@ struct Flags {
   std::string config, out, logits;
   std::string max_shard_size = "5GB";
   std::vector<std::string> set;
+  int64_t step = 0;
   bool replace = false;
 };
 
@@ -48,6 +49,7 @@ absl::StatusOr<uint64_t> BytesOf(const std::string& text) {
 absl::Status Run(const Flags& flags) {
   train::ExportRequest request{
       .out = flags.out, .replace = flags.replace, .logits_file = flags.logits};
+  if (flags.step > 0) request.step = flags.step;
   PCMOE_ASSIGN_OR_RETURN(request.max_shard_bytes, BytesOf(flags.max_shard_size));
   return ExportParty(flags.config, flags.set, request);
 }
@@ -60,6 +62,10 @@ void AddExport(CLI::App& app, absl::Status& result) {
       "export", "Write the whole model as one Hugging Face folder; every party runs it");
   command->add_option("--config", flags->config, "The party's TOML file")->required();
   command->add_option("--out", flags->out, "New folder for the model")->required();
+  command
+      ->add_option("--step", flags->step,
+                   "Of which checkpoint, the same at every party; without it the newest one")
+      ->check(CLI::PositiveNumber);
   command->add_option("--max-shard-size", flags->max_shard_size,
                       "Most bytes of weights in a file (5GB)");
   command->add_option("--logits", flags->logits,

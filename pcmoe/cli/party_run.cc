@@ -207,7 +207,8 @@ absl::Status ExportOnly(const Inputs& inputs, exchange::Session& session,
                            .rendezvous_timeout = absl::Seconds(inputs.config.rendezvous_timeout_s),
                            .wait_for_peers = inputs.config.on_peer_loss == "wait",
                            .interrupted = [] { return g_interrupted.load(); },
-                           .model_export = exports});
+                           .model_export = exports,
+                           .step = inputs.only_export->step});
 }
 
 absl::Status RunAlone(Inputs& inputs) {

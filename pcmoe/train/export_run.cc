@@ -1,6 +1,9 @@
 // pcmoe/train/export_run.cc: see export_run.h.
 #include "pcmoe/train/export_run.h"
 
+#include <vector>
+
+#include "absl/strings/str_join.h"
 #include "pcmoe/base/log.h"
 #include "pcmoe/train/farewell.h"
 #include "pcmoe/train/rendezvous.h"
@@ -11,7 +14,9 @@ namespace {
 constexpr int kMaxFailures = 5;
 
 absl::StatusOr<Meeting> MeetForExport(const ExportRunParts& parts) {
-  const Standing standing{.checkpoint_steps = parts.checkpoints.Steps(), .intent = Intent::kExport};
+  Standing standing{.checkpoint_steps = parts.checkpoints.Steps(), .intent = Intent::kExport};
+  if (parts.step)
+    std::erase_if(standing.checkpoint_steps, [&](int64_t s) { return s != *parts.step; });
   Meeting meeting;
   if (parts.session.parties() > 1) {
     PCMOE_ASSIGN_OR_RETURN(
@@ -21,6 +26,12 @@ absl::StatusOr<Meeting> MeetForExport(const ExportRunParts& parts) {
     meeting.step = standing.checkpoint_steps.back();
   }
   if (meeting.step > 0) return meeting;
+  if (parts.step) {
+    const std::vector<int64_t> steps = parts.checkpoints.Steps();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "not every party has a checkpoint of step ", *parts.step, " and exports it; this one has ",
+        steps.empty() ? "none" : absl::StrCat("steps ", absl::StrJoin(steps, ", "))));
+  }
   return absl::FailedPreconditionError(
       parts.session.parties() > 1
           ? "there is no checkpoint that all parties have, so there is nothing to export; train "

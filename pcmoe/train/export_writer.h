@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "pcmoe/base/digest.h"
@@ -20,6 +21,7 @@ struct ExportRequest {
   uint64_t max_shard_bytes = model::kDefaultShardBytes;
   bool replace = false;               ///< An earlier export in `out` may go.
   std::filesystem::path logits_file;  ///< Takes tokens and logits of the comparison, unless empty.
+  std::optional<int64_t> step;        ///< Of the checkpoint, by `pcmoe export`; else the newest.
   std::string federation;             ///< As in a checkpoint's state.
   std::string party;
 };

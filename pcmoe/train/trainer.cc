@@ -259,6 +259,12 @@ absl::Status Trainer::RunSteps() {
                                parts_.config.metric_for_best_model, " since step ",
                                BestStepOr(step_)));
   }
+  if (const std::optional<BestStep> best = Best(); best && best->step != step_) {
+    base::LogInfo(absl::StrCat("the best ", parts_.config.metric_for_best_model, ", ", best->value,
+                               ", was at step ", best->step,
+                               ": its checkpoint is kept, and pcmoe export --step ", best->step,
+                               " makes a model of it"));
+  }
   if (parts_.model_export != nullptr) {
     PCMOE_RETURN_IF_ERROR(parts_.model_export->Fetch(step_, attempt_));
   }

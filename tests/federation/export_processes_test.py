@@ -80,6 +80,16 @@ class Export(FederationCase):
             ledger = subprocess.run([self.binary, "ledger", "verify",
                                      federation.out("a") / "ledger.jsonl"], capture_output=True)
             self.assertEqual(ledger.returncode, 0, ledger.stderr)
+            # An earlier checkpoint, if all name it.
+            codes = self.export_all(federation, "--step", "9", "--replace")
+            self.assertEqual(codes, dict.fromkeys(PARTIES, 0), federation.last_lines())
+            earlier = weights(federation.folder / "a" / "model")
+            for name, tensor in self.owned(federation, 9)["a"].items():
+                self.assertEqual(earlier[name], tensor, name)
+            self.assertNotEqual(earlier, model)
+            self.assertEqual(set(self.export_all(federation, "--step", "10", "--replace").values()), {BAD_INPUT})
+            self.assertIn("not every party has a checkpoint of step 10 and exports it; this one has steps 9, 12",
+                          federation.last_line("a"))
             # Again: the folders are there, and stay as they are.
             self.assertEqual(set(self.export_all(federation).values()), {BAD_INPUT})
             self.assertIn("holds an earlier export", federation.last_line("a"))
