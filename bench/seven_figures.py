@@ -58,11 +58,11 @@ def wanted_runs(arguments):
                 yield mode, task, seed
 
 
-def mean_over(runs, mode, tasks):
+def mean_over(runs, mode, tasks, key="mean_accuracy"):
     """Mean over tasks of the mean over seeds, in points; None when a task is missing."""
     by_task = []
     for task in tasks:
-        found = [r["mean_accuracy"] for r in runs if r["mode"] == mode and r["task"] == task]
+        found = [r[key] for r in runs if r["mode"] == mode and r["task"] == task and key in r]
         if not found:
             return None
         by_task.append(100 * statistics.mean(found))
@@ -108,6 +108,9 @@ def figures(runs, tasks):
         found["seven_level"] = {"value": means["central"] - baseline, "must": 0,
                                 "ok": means["central"] >= baseline,
                                 "detail": {"central": means["central"], "tfidf": baseline}}
+    tested = {mode: mean_over(runs, mode, tasks, "test_accuracy") for mode in seven_runs.MODES}
+    for figure in found.values() if any(value is not None for value in tested.values()) else ():
+        figure["detail"]["test_means"] = tested  # told, never chosen by
     return found
 
 
@@ -116,6 +119,18 @@ def missing_runs(runs, modes):
     there = {(r["mode"], r["task"], r["seed"]) for r in runs}
     return sum((mode, task, seed) not in there
                for mode in modes for task in seven_runs.TASKS for seed in range(1, SEEDS + 1))
+
+
+def show_test(runs, tasks):
+    rows = []
+    for mode in seven_runs.MODES:
+        means = [mean_over(runs, mode, [task], "test_accuracy") for task in tasks]
+        if any(value is not None for value in means):
+            means.append(mean_over(runs, mode, tasks, "test_accuracy"))
+            rows.append([mode, *("-" if value is None else f"{value:.1f}" for value in means)])
+    if rows:
+        print("on the test files:")
+        lib.table(["mode", *tasks, "mean"], rows)
 
 
 def show(runs, tasks):
@@ -150,6 +165,8 @@ def main(name):
     begin = time.monotonic()
     arguments.out.mkdir(parents=True, exist_ok=True)
     work = seven_runs.Work(arguments.data, arguments.out, arguments.test, arguments.rate)
+    for task in arguments.tasks.split(","):
+        work.test_file(task)  # before hours of training, not after
     work.prepare()
     for mode, task, seed in wanted_runs(arguments):
         if work.is_done(mode, task, seed):
@@ -161,6 +178,7 @@ def main(name):
     tasks = arguments.tasks.split(",")
     runs = [r for r in work.results() if r["task"] in tasks and 0 < r["seed"] <= arguments.seeds]
     show(runs, tasks)
+    show_test(runs, tasks)
     found = figures(runs, tasks)
     for other, figure in found.items():
         missing = missing_runs(runs, NEEDS[other])

@@ -28,7 +28,7 @@ BASE_STEPS, BASE_BATCH, BASE_SEQUENCE, BASE_RATE = 3000, 32, 128, 3e-3
 VECTORS_STD = 0.3
 OPINION_STEPS, OPINION_BATCH, OPINION_RATE = 250, 128, 7e-4
 EPOCHS, LEAST_STEPS, BATCH, LONGEST = 2, 120, 32, 128
-EVALUATIONS = 8  # a run of central and all, whose convergence is compared; the others have half as many
+EVALUATIONS = 8  # a run of central and all, whose convergence is compared; the others: half as many, seed 1 only
 GRID, GRID_TASKS = (2e-3, 4e-3), ("trec", "mpqa")
 DEADLINE_S = 3600
 PCMOE = None
@@ -183,7 +183,21 @@ class Work:
         return self.out / "results" / f"{name}.json"
 
     def is_done(self, mode, task, seed):
-        return self._file(mode, task, seed).exists()
+        """With a folder of test files: and was evaluated on its test file, too."""
+        path = self._file(mode, task, seed)
+        return path.exists() and (self.test is None or "test_accuracy" in _read_json(path))
+
+    def test_file(self, task):
+        """Of a task in the folder of test files; None without such a folder."""
+        if self.test is None:
+            return None
+        places = [self.test / f"{task}.jsonl", self.test / task / "test.jsonl",
+                  self.test / "benchmarks" / task / "test.jsonl"]
+        found = [place for place in places if place.is_file()]
+        if not found:
+            sys.exit(f"seven: --test {self.test} has no test file of {task}; it looked for "
+                     + ", ".join(str(place.relative_to(self.test)) for place in places))
+        return found[0].resolve()
 
     def results(self):
         runs = [_read_json(path) for path in sorted((self.out / "results").glob("*.json"))
@@ -228,9 +242,8 @@ class Work:
     def _run(self, mode, task, seed, rate, result):
         rows = seven_data.deal(self.data, task, self.out / "data" / task)
         evals = [str(self.data / "benchmarks" / task / "dev.jsonl")]
-        if self.test is not None:
-            found = [p for p in (self.test / f"{task}.jsonl", self.test / task / "test.jsonl") if p.exists()]
-            evals += [str(found[0].resolve())] if found else []
+        if self.test is not None and seed > 0:  # seed 0 chooses rates, on dev alone
+            evals.append(str(self.test_file(task)))
         steps = max(LEAST_STEPS, EPOCHS * rows // (BATCH * len(seven_data.PARTIES)))
         begin = time.monotonic()
         folder = self.out / "runs" / f"{mode}-{task}-{seed}"
@@ -250,12 +263,13 @@ class Work:
     def _config(self, mode, task, seed, rate, steps, evals, train, base, threads, **more):
         robin = mode.federation.get("schedule") == "round_robin"
         steps *= len(seven_data.PARTIES) if robin else 1
+        evaluations = mode.evaluations if seed <= 1 or mode.evaluations == EVALUATIONS else 1
         return {"model": {"model_name_or_path": str(self.out / base),
                           "tokenizer": str(self.out / "tokenizer.json")},
                 "data": {"train": train, "eval": evals, "batching": "group_by_length"},
                 "training": {"learning_rate": rate, "lr_scheduler_type": "cosine",
                              "warmup_steps": steps // 20, "max_steps": steps,
-                             "eval_steps": -(-steps // mode.evaluations), "sequence_length": LONGEST,
+                             "eval_steps": -(-steps // evaluations), "sequence_length": LONGEST,
                              "per_device_train_batch_size": BATCH, "weight_decay": 0.01, "seed": seed,
                              "num_threads": threads, "logging_steps": 20,
                              **more}}
@@ -328,8 +342,8 @@ def _collect(outputs, evals, steps):
             "peak_resident_bytes": max(r["peak_resident_bytes"] for r in results.values()),
             "sent_bytes": sum(r["sent_bytes"] for r in results.values())}
     if len(evals) > 1:
-        test = [r["eval"][evals[1]]["eval_accuracy"] for r in results.values()]
-        line["test_accuracy"] = sum(test) / len(test)
+        line["test"] = {party: result["eval"][evals[1]]["eval_accuracy"] for party, result in results.items()}
+        line["test_accuracy"] = sum(line["test"].values()) / len(outputs)
     return line
 
 

@@ -164,12 +164,15 @@ Table CostTable(const Seven& seven) {
   return table;
 }
 
-// The mean over the seeds, by step.
+// The mean over the seeds, by step; of the seeds that were evaluated most often, so that every
+// point of a curve is of the same runs.
 Points CurveOf(const std::vector<SevenRun>& runs) {
   std::map<double, std::vector<double>> by_step;
+  size_t most = 0;
+  for (const SevenRun& run : runs) most = std::max(most, At(run.json, "curve").size());
   for (const SevenRun& run : runs) {
     const Json& curve = At(run.json, "curve");
-    if (!curve.is_array()) continue;
+    if (!curve.is_array() || curve.size() < most) continue;
     for (const Json& point : curve) {
       if (!point.is_array() || point.size() != 2 || !point[0].is_number() || !point[1].is_number())
         continue;

@@ -78,6 +78,18 @@ TEST_F(EventFileTest, OracleReadsWhatWasWritten) {
   EXPECT_EQ(Read(file), "refused");
 }
 
+TEST_F(EventFileTest, SpeedCountsAllTokensOfABatchNotOnlyThoseWithLoss) {
+  auto report = RunReport::Create(folder_ / "out", 4, 1, /*print=*/false);
+  ASSERT_TRUE(report.ok()) << report.status();
+  for (int64_t step = 1; step <= 4; ++step) {
+    // The first step's time does not count.
+    report->Step({.step = step, .tokens = 8, .input_tokens = 64, .step_s = step == 1 ? 100 : 0.5});
+  }
+  ASSERT_TRUE(report->Finish(4, 0, 0, 0, std::nullopt).ok());
+  const std::string result = base::ReadFile(folder_ / "out" / "result.json").value_or("");
+  EXPECT_THAT(result, HasSubstr("\"tokens_per_s\": 128.0"));
+}
+
 TEST_F(EventFileTest, RunReportLogsWhatTransformersWould) {
   {
     auto report = RunReport::Create(folder_ / "out", 4, 2, /*print=*/false);

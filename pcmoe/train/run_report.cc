@@ -87,6 +87,7 @@ void RunReport::Step(const StepRecord& record) {
             {"learning_rate", record.learning_rate},
             {"aux_loss", record.aux_loss},
             {"num_tokens", record.tokens},
+            {"num_input_tokens", record.input_tokens},
             {"federation_tokens", record.federation_tokens},
             {"step_s", record.step_s},
             {"sent_bytes", record.sent_bytes},

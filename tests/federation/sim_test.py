@@ -208,6 +208,9 @@ class Sim(FederationCase):
         for party in "abcd":
             for line in (self.out / party / "out/metrics.jsonl").read_text().splitlines():
                 entry = json.loads(line)
+                if "num_tokens" in entry:  # of a row, its label's letters and the end have loss
+                    self.assertLessEqual(8 * 4, entry["num_tokens"])
+                    self.assertLess(entry["num_tokens"] + 8 * 2, entry["num_input_tokens"])
                 if "eval_accuracy" in entry:
                     self.assertEqual(entry["eval_examples"], 24)
                     own.setdefault(entry["step"], []).append(entry["eval_accuracy"])
