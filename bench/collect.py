@@ -32,9 +32,9 @@ WHAT = {
 }
 # Their data is not part of the project: they are measured when it is named, with --data DIR.
 NEEDS_DATA = {
-    "seven": "seven benchmarks, dev: central minus everything aggregated",
+    "seven": "seven benchmarks, dev, three seeds: central minus everything aggregated (`min_rows = 0`)",
     "seven_private": "private backbone with its best options: of the way from alone to central",
-    "seven_convergence": "steps to 95 % of central's final accuracy, aggregated against central",
+    "seven_convergence": "steps to 95 % of central's final accuracy, aggregated (`min_rows = 0`) against central",
     "seven_level": "central against tf-idf with logistic regression",
 }
 WHAT.update(NEEDS_DATA)

@@ -69,6 +69,21 @@ def mean_over(runs, mode, tasks, key="mean_accuracy"):
     return statistics.mean(by_task)
 
 
+def convergence(runs, mode, tasks):
+    """By task: steps of `mode` to 95 % of central's final accuracy over central's own, means over the seeds
+    that both have."""
+    ratios = {}
+    for task in tasks:
+        steps = {m: {r["seed"]: r["steps_to_95"] for r in runs
+                     if r["mode"] == m and r["task"] == task and r["steps_to_95"]}
+                 for m in ("central", mode)}
+        both = steps["central"].keys() & steps[mode].keys()
+        if both:
+            ratios[task] = (statistics.mean(steps[mode][seed] for seed in both)
+                            / statistics.mean(steps["central"][seed] for seed in both))
+    return ratios
+
+
 def figures(runs, tasks):
     """name -> value, must, ok, detail; only of what has been run for all the tasks named."""
     found = {}
@@ -87,17 +102,13 @@ def figures(runs, tasks):
         if default is not None:
             detail["central_minus_default"] = means["central"] - default
         found["seven"] = {"value": value, "must": 0.5, "ok": ok, "detail": detail}
-        ratios = []
-        for task in tasks:
-            steps = {m: [r["steps_to_95"] for r in runs
-                         if r["mode"] == m and r["task"] == task and r["steps_to_95"]]
-                     for m in ("central", "all")}
-            if steps["central"] and steps["all"]:
-                ratios.append(statistics.mean(steps["all"]) / statistics.mean(steps["central"]))
+        ratios = convergence(runs, "all", tasks)
         if ratios:
-            value = statistics.mean(ratios)
-            found["seven_convergence"] = {"value": value, "must": 1.05, "ok": value <= 1.05,
-                                          "detail": {"by_task": dict(zip(tasks, ratios))}}
+            value = statistics.mean(ratios.values())
+            detail = {"by_task": ratios}
+            if bound := convergence(runs, "all_bound", tasks):  # beside it; not what the mark is about
+                detail["all_bound"] = {"mean": statistics.mean(bound.values()), "by_task": bound}
+            found["seven_convergence"] = {"value": value, "must": 1.05, "ok": value <= 1.05, "detail": detail}
     private = means["private_best"]
     if None not in (means["central"], means["alone"], private):
         way = (private - means["alone"]) / (means["central"] - means["alone"])
