@@ -36,8 +36,8 @@ const std::vector<Field>& Fields() {
       {"data", "eval", &C::eval},
       {"data", "text_column", &C::text_column},
       {"data", "label_column", &C::label_column},
-      {"data", "label_separator", &C::label_separator},
-      {"data", "loss_on", &C::loss_on},
+      {"data", "label_separator", &C::label_separator, true},
+      {"data", "loss_on", &C::loss_on, true},
       {"data", "batching", &C::batching},
       {"training", "learning_rate", &C::learning_rate, true},
       {"training", "lr_scheduler_type", &C::lr_scheduler_type, true},
@@ -264,6 +264,11 @@ std::string Quoted(const std::string& text) {
   return out.str();
 }
 
+// A value in a sentence: a string as the file has it, so that a line break can be read.
+std::string Shown(const Field& field, const std::string& text) {
+  return std::holds_alternative<std::string RunConfig::*>(field.target) ? Quoted(text) : text;
+}
+
 }  // namespace
 
 data::DatasetOptions DatasetOptionsOf(const RunConfig& config, const text::Tokenizer& tokenizer) {
@@ -322,7 +327,7 @@ absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& pa
   PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, 1 << 20));
   PCMOE_ASSIGN_OR_RETURN(const toml::table root, ParseToml(text, path.string()));
   std::vector<std::string> keys;
-  for (const char* name : {"training", "federation"}) {
+  for (const char* name : {"data", "training", "federation"}) {
     if (const toml::table* table = root[name].as_table()) {
       for (const auto& [key, value] : *table) keys.emplace_back(key.str());
     }
@@ -341,8 +346,8 @@ absl::Status ApplySharedTraining(const std::map<std::string, std::string>& share
     const bool set_here = std::find(set_keys.begin(), set_keys.end(), key) != set_keys.end();
     if (set_here && TextOf(*field, config) != value) {
       return absl::InvalidArgumentError(
-          absl::StrCat("[", field->table, "] ", key, " is ", TextOf(*field, config),
-                       " here, but the signed manifest says ", value,
+          absl::StrCat("[", field->table, "] ", key, " is ", Shown(*field, TextOf(*field, config)),
+                       " here, but the signed manifest says ", Shown(*field, value),
                        "; remove the line, or provision a new manifest"));
     }
     PCMOE_RETURN_IF_ERROR(SetFromText(*field, value, config));

@@ -56,5 +56,40 @@ TEST(RunConfigTest, EveryKeyIsReadAsItWasWritten) {
   EXPECT_EQ(ToToml(read, kTables, true), ToToml(config, kTables, true));
 }
 
+TEST(RunConfigTest, HowRowsWithLabelsAreReadIsTheManifests) {
+  RunConfig signed_by_all;
+  signed_by_all.max_steps = 1;
+  signed_by_all.label_separator = "\nlabel: ";
+  signed_by_all.loss_on = "all";
+  const auto shared = SharedTraining(signed_by_all);
+
+  RunConfig mine;
+  mine.model_name_or_path = "model";
+  mine.tokenizer = "tokenizer.json";
+  mine.train = {"train.jsonl"};
+  const absl::Status applied = ApplySharedTraining(shared, {}, mine);
+  ASSERT_TRUE(applied.ok()) << applied;
+  EXPECT_EQ(mine.label_separator, "\nlabel: ");
+  EXPECT_EQ(mine.loss_on, "all");
+
+  RunConfig other;
+  other.label_separator = "\n";
+  const absl::Status refused = ApplySharedTraining(shared, {"label_separator"}, other);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused.message(),
+            "[data] label_separator is \"\\n\" here, but the signed manifest says \"\\nlabel: \"; "
+            "remove the line, or provision a new manifest");
+}
+
+TEST(RunConfigTest, KeysOfTheDataTableCountAsSet) {
+  const fs::path path = fs::temp_directory_path() / absl::StrCat("pcmoe-keys-", getpid());
+  ASSERT_TRUE(
+      base::WriteFileAtomically(path, "[data]\nloss_on = 'all'\n[training]\nseed = 1\n").ok());
+  const auto keys = KeysSet(path);
+  fs::remove(path);
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  EXPECT_THAT(*keys, testing::UnorderedElementsAre("loss_on", "seed"));
+}
+
 }  // namespace
 }  // namespace pcmoe::train

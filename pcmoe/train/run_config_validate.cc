@@ -92,6 +92,9 @@ absl::Status RunConfig::Validate() const {
   if (sequence_length < 2 || sequence_length > (1 << 20)) {
     return bad("[training] sequence_length must be from 2 to 1048576");
   }
+  if (label_separator.size() > 1000) {  // what a manifest can hold
+    return bad("[data] label_separator must be at most 1000 bytes long");
+  }
   if (!IsOneOf(loss_on, {"completion", "all"})) {
     return bad("[data] loss_on must be \"completion\" or \"all\"");
   }
