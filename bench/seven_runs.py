@@ -49,6 +49,8 @@ def _weights(backbone, embedding, head, **more):
             "keep_fetched_weights": True, **more}
 
 
+_ONE_RATE = {"private_lr_scale": 1.0, "expert_lr_scale": 1.0}
+
 MODES = {
     "central": Mode("one model, all parties' rows", kind="central", three_seeds=True, evaluations=EVALUATIONS),
     "all": Mode("weights, everything aggregated, min_rows = 0: one central step",
@@ -61,20 +63,22 @@ MODES = {
     "default": Mode("weights, backbone aggregated, embedding frozen, head private",
                     federation=_weights("aggregated", "frozen", "private"), three_seeds=True),
     "alone": Mode("each party, its quarter, the whole model", kind="alone", three_seeds=True),
-    "private_best": Mode("weights, private backbone at a tenth of the learning rate, embedding frozen",
-                         federation=_weights("private", "frozen", "private", private_lr_scale=0.1),
+    "private_best": Mode("weights, private backbone at a tenth of the learning rate, experts at three times, "
+                         "embedding frozen",
+                         federation=_weights("private", "frozen", "private", private_lr_scale=0.1,
+                                             expert_lr_scale=3.0),
                          three_seeds=True),
     "rows_private": Mode("the paper: rows, private backbone, synchronous",
-                         federation={"exchange": "rows", "embedding": "private", "private_lr_scale": 1.0},
+                         federation={"exchange": "rows", "embedding": "private", **_ONE_RATE},
                          three_seeds=True),
     "weights_private": Mode("the same backbone, exchange weights",
-                            federation=_weights("private", "private", "private", private_lr_scale=1.0),
+                            federation=_weights("private", "private", "private", **_ONE_RATE),
                             rates_of="rows_private"),
     "both_private": Mode("weights, backbone aggregated, embedding and head private",
                          federation=_weights("aggregated", "private", "private"), rates_of="default"),
     "round_robin": Mode("the paper: rows, private backbone, one party a step",
                         federation={"exchange": "rows", "schedule": "round_robin", "embedding": "private",
-                                     "private_lr_scale": 1.0},
+                                     **_ONE_RATE},
                         rates_of="rows_private"),
     "alone_fits": Mode("each party, its quarter, the experts that its memory holds", kind="alone_fits",
                        rates_of="alone"),

@@ -70,11 +70,12 @@ void PartyModel::MakeOptimizers() {
         .push_back({named.tensor, gradient->second, named.tensor.dim() >= 2,
                     unit || head || run_.private_lr_scale < 0 ? 1.0 : run_.private_lr_scale});
   }
+  const double expert_scale = run_.expert_lr_scale < 0 ? 1.0 : run_.expert_lr_scale;
   for (size_t l = 0; l < shard_->weights().size(); ++l) {
     const model::ExpertLayerParameters& layer = shard_->weights()[l];
     if (layer.expert_ids.empty()) continue;
-    units.push_back({layer.gate_up_efd, shard_->gradients()[l].gate_up_efd, true});
-    units.push_back({layer.down_edf, shard_->gradients()[l].down_edf, true});
+    units.push_back({layer.gate_up_efd, shard_->gradients()[l].gate_up_efd, true, expert_scale});
+    units.push_back({layer.down_edf, shard_->gradients()[l].down_edf, true, expert_scale});
   }
   private_optimizer_ = std::make_unique<optim::AdamW>(std::move(privates), options);
   unit_optimizer_ = std::make_unique<optim::AdamW>(std::move(units), options);

@@ -72,6 +72,7 @@ const std::vector<Field>& Fields() {
       {"federation", "embedding", &C::embedding, true},
       {"federation", "head", &C::head, true},
       {"federation", "private_lr_scale", &C::private_lr_scale, true},
+      {"federation", "expert_lr_scale", &C::expert_lr_scale, true},
       {"federation", "min_rows", &C::min_rows, true},
       {"federation", "keep_fetched_weights", &C::keep_fetched_weights, true},
       {"federation", "weights_on_wire", &C::weights_on_wire, true},

@@ -69,6 +69,9 @@ struct RunConfig {
   /// What all parties train together changes under a backbone that follows its own rows at full
   /// speed. Negative: 0.1 from a checkpoint, 1 from scratch.
   double private_lr_scale = -1;
+  /// Of the learning rate, for the routed experts: beside a private backbone they alone learn from
+  /// everybody's rows. Negative: 3 beside a private backbone from a checkpoint, else 1.
+  double expert_lr_scale = -1;
   int64_t min_rows = -1;                  ///< Negative: four times the hidden size. 0: no bound.
   bool keep_fetched_weights = false;      ///< For backward, instead of fetching them again.
   std::string weights_on_wire = "model";  ///< As they are used; or "int8", with a scale per row.
@@ -96,9 +99,9 @@ struct RunConfig {
   absl::Status Validate() const;
 };
 
-/// Puts what "auto" means into backbone, embedding, head, private_lr_scale and min_rows, for a run
-/// that starts from a checkpoint or from scratch with a model of this width; INVALID_ARGUMENT for
-/// settings that contradict each other.
+/// Puts what "auto" and negative scales and bounds mean into backbone, embedding, head,
+/// private_lr_scale, expert_lr_scale and min_rows, for a run that starts from a checkpoint or from
+/// scratch with a model of this width; INVALID_ARGUMENT for settings that contradict each other.
 absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
                              RunConfig& config);
 

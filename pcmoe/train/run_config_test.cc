@@ -3,6 +3,9 @@
 
 #include <unistd.h>
 
+#include <cmath>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -79,6 +82,28 @@ TEST(RunConfigTest, HowRowsWithLabelsAreReadIsTheManifests) {
   EXPECT_EQ(refused.message(),
             "[data] label_separator is \"\\n\" here, but the signed manifest says \"\\nlabel: \"; "
             "remove the line, or provision a new manifest");
+}
+
+// {private_lr_scale, expert_lr_scale} of a config as they are resolved.
+std::pair<double, double> Scales(RunConfig config, bool from_checkpoint) {
+  const absl::Status status = ResolveBackbone(from_checkpoint, /*tied=*/false, 64, config);
+  EXPECT_TRUE(status.ok()) << status;
+  return {config.private_lr_scale, config.expert_lr_scale};
+}
+
+TEST(RunConfigTest, BesideAPrivateBackboneFromACheckpointTheExpertsLead) {
+  RunConfig config;
+  EXPECT_EQ(Scales(config, true), std::pair(1.0, 1.0));  // aggregated
+  config.backbone = "private";
+  EXPECT_EQ(Scales(config, true), std::pair(0.1, 3.0));
+  EXPECT_EQ(Scales(config, false), std::pair(1.0, 1.0));
+  config.private_lr_scale = 0;
+  config.expert_lr_scale = 1;
+  EXPECT_EQ(Scales(config, true), std::pair(0.0, 1.0));
+  for (const double bad : {0.0, 101.0, std::nan("")}) {
+    config.expert_lr_scale = bad;
+    EXPECT_FALSE(ResolveBackbone(true, false, 64, config).ok()) << bad;
+  }
 }
 
 TEST(RunConfigTest, KeysOfTheDataTableCountAsSet) {

@@ -44,6 +44,9 @@ absl::Status ValidateFederation(const RunConfig& config) {
   if (!(config.private_lr_scale <= 1)) {  // NaN is not, either
     return bad("private_lr_scale must be from 0 (frozen) to 1, or negative for the default");
   }
+  if (!(config.expert_lr_scale <= 100) || config.expert_lr_scale == 0) {
+    return bad("expert_lr_scale must be above 0 and at most 100, or negative for the default");
+  }
   const bool aggregates = config.backbone == "aggregated" || config.embedding == "aggregated" ||
                           config.head == "aggregated";
   if (config.exchange == "rows" && aggregates) {
@@ -68,9 +71,9 @@ absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_siz
         "embedding "
         "must be set alike");
   }
-  if (config.private_lr_scale < 0) {
-    config.private_lr_scale = from_checkpoint && config.backbone == "private" ? 0.1 : 1.0;
-  }
+  const bool experts_lead = from_checkpoint && config.backbone == "private";
+  if (config.private_lr_scale < 0) config.private_lr_scale = experts_lead ? 0.1 : 1.0;
+  if (config.expert_lr_scale < 0) config.expert_lr_scale = experts_lead ? 3.0 : 1.0;
   if (config.min_rows < 0) config.min_rows = rows ? 0 : 4 * hidden_size;
   return absl::OkStatus();
 }
