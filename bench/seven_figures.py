@@ -5,7 +5,8 @@
 
 A small base is trained once on public text (bench/seven_data.py). Then for every task, mode and seed a run
 starts from it; each party has a quarter of the task's rows. A run that is done is not done again: stop it, or
-give it --minutes, and call it again. Everything is in build/seven; the report is build/seven/report.html.
+give it --minutes, and call it again; tables and figures are of all runs that are there. Everything is in
+build/seven: report.html is the report, table.md README's table.
 
 All modes see the same number of rows: a step has BATCH rows of every party, and every mode has the same
 steps. Learning rates are chosen on dev by one rule: for each mode the one of GRID with the best mean accuracy
@@ -20,6 +21,8 @@ import time
 
 import lib
 import seven_runs
+import seven_tables
+from seven_tables import mean_over
 
 UNITS = {"seven": "pp below central", "seven_private": "of the way from alone to central",
          "seven_convergence": "x central's steps", "seven_level": "pp above tf-idf"}
@@ -56,17 +59,6 @@ def wanted_runs(arguments):
                 continue
             for task in tasks:
                 yield mode, task, seed
-
-
-def mean_over(runs, mode, tasks, key="mean_accuracy"):
-    """Mean over tasks of the mean over seeds, in points; None when a task is missing."""
-    by_task = []
-    for task in tasks:
-        found = [r[key] for r in runs if r["mode"] == mode and r["task"] == task and key in r]
-        if not found:
-            return None
-        by_task.append(100 * statistics.mean(found))
-    return statistics.mean(by_task)
 
 
 def convergence(runs, mode, tasks):
@@ -136,41 +128,6 @@ def missing_runs(runs, modes):
                for mode in modes for task in seven_runs.TASKS for seed in range(1, SEEDS + 1))
 
 
-def show_test(runs, tasks):
-    rows = []
-    for mode in seven_runs.MODES:
-        means = [mean_over(runs, mode, [task], "test_accuracy") for task in tasks]
-        if any(value is not None for value in means):
-            means.append(mean_over(runs, mode, tasks, "test_accuracy"))
-            rows.append([mode, *("-" if value is None else f"{value:.1f}" for value in means)])
-    if rows:
-        print("on the test files:")
-        lib.table(["mode", *tasks, "mean"], rows)
-
-
-def show(runs, tasks):
-    rows = []
-    for mode in seven_runs.MODES:
-        cells = []
-        for task in tasks:
-            found = [r for r in runs if r["mode"] == mode and r["task"] == task]
-            if not found:
-                cells.append("-")
-                continue
-            mean = 100 * statistics.mean(r["mean_accuracy"] for r in found)
-            spread = [100 * a for r in found for a in r["accuracy"].values()]
-            cells.append(f"{mean:.1f} ({min(spread):.1f}-{max(spread):.1f})" if len(spread) > 1 else f"{mean:.1f}")
-        mean = mean_over(runs, mode, tasks)
-        mine = [r for r in runs if r["mode"] == mode]
-        steps = [r["steps_to_95"] for r in mine if r["steps_to_95"]]
-        reached = f"{statistics.mean(steps):.0f}" if steps and len(steps) == len(mine) else "-"
-        rows.append([mode, *cells, "-" if mean is None else f"{mean:.1f}", reached,
-                     f"{max((r['states_bytes'] for r in mine), default=0) / 1e6:.1f}",
-                     f"{sum(r['sent_bytes'] for r in mine) / max(len(mine), 1) / 1e9:.2f}",
-                     f"{sum(r['wall_s'] for r in mine):.0f}"])
-    lib.table(["mode", *tasks, "mean", "steps to 95 %", "states MB", "sent GB a run", "s"], rows)
-
-
 def main(name):
     arguments = options()
     for needed in ("benchmarks", "domains"):
@@ -191,9 +148,10 @@ def main(name):
             break
         work.run(mode, task, seed)
     tasks = arguments.tasks.split(",")
-    runs = [r for r in work.results() if r["task"] in tasks and 0 < r["seed"] <= arguments.seeds]
-    show(runs, tasks)
-    show_test(runs, tasks)
+    runs = [r for r in work.results() if r["task"] in tasks and r["seed"] > 0]
+    seven_tables.show(runs, tasks)
+    seven_tables.show_test(runs, tasks)
+    (arguments.out / "table.md").write_text(seven_tables.markdown(runs, tasks))
     found = figures(runs, tasks)
     for other, figure in found.items():
         missing = missing_runs(runs, NEEDS[other])

@@ -52,35 +52,35 @@ def _weights(backbone, embedding, head, **more):
 _ONE_RATE = {"private_lr_scale": 1.0, "expert_lr_scale": 1.0}
 
 MODES = {
-    "central": Mode("one model, all parties' rows", kind="central", three_seeds=True, evaluations=EVALUATIONS),
-    "all": Mode("weights, everything aggregated, min_rows = 0: one central step",
+    "central": Mode("central: one model, all parties' rows", kind="central", three_seeds=True, evaluations=EVALUATIONS),
+    "all": Mode("`weights`, everything aggregated, `min_rows = 0`",
                 federation=_weights("aggregated", "aggregated", "aggregated", min_rows=0),
                 three_seeds=True, rates_of="central", evaluations=EVALUATIONS),
     # Rows this short give an expert fewer rows a step than the default bound asks for (512 at this width).
-    "all_bound": Mode("the same with the default bound: an expert's gradients wait for 512 rows",
+    "all_bound": Mode("`weights`, everything aggregated, `min_rows` by default",
                       federation=_weights("aggregated", "aggregated", "aggregated"),
                       rates_of="central", evaluations=EVALUATIONS),
-    "default": Mode("weights, backbone aggregated, embedding frozen, head private",
+    "default": Mode("`weights`, the default (backbone aggregated, embedding frozen, head private)",
                     federation=_weights("aggregated", "frozen", "private"), three_seeds=True),
-    "alone": Mode("each party, its quarter, the whole model", kind="alone", three_seeds=True),
-    "private_best": Mode("weights, private backbone at a tenth of the learning rate, experts at three times, "
+    "both_private": Mode("`weights`, backbone aggregated, embedding and head private",
+                         federation=_weights("aggregated", "private", "private"), rates_of="default"),
+    "private_best": Mode("`weights`, private backbone at a tenth of the learning rate, experts at three times, "
                          "embedding frozen",
                          federation=_weights("private", "frozen", "private", private_lr_scale=0.1,
                                              expert_lr_scale=3.0),
                          three_seeds=True),
-    "rows_private": Mode("the paper: rows, private backbone, synchronous",
-                         federation={"exchange": "rows", "embedding": "private", **_ONE_RATE},
-                         three_seeds=True),
-    "weights_private": Mode("the same backbone, exchange weights",
+    "weights_private": Mode("`weights`, the paper's private backbone and embedding",
                             federation=_weights("private", "private", "private", **_ONE_RATE),
                             rates_of="rows_private"),
-    "both_private": Mode("weights, backbone aggregated, embedding and head private",
-                         federation=_weights("aggregated", "private", "private"), rates_of="default"),
-    "round_robin": Mode("the paper: rows, private backbone, one party a step",
+    "rows_private": Mode("`rows`, private backbone and embedding at the full rate (the paper)",
+                         federation={"exchange": "rows", "embedding": "private", **_ONE_RATE},
+                         three_seeds=True),
+    "round_robin": Mode("`rows`, the paper's, one party a step",
                         federation={"exchange": "rows", "schedule": "round_robin", "embedding": "private",
                                      **_ONE_RATE},
                         rates_of="rows_private"),
-    "alone_fits": Mode("each party, its quarter, the experts that its memory holds", kind="alone_fits",
+    "alone": Mode("each party alone, the whole model", kind="alone", three_seeds=True),
+    "alone_fits": Mode("each party alone, the two experts that fit", kind="alone_fits",
                        rates_of="alone"),
 }
 
@@ -213,7 +213,7 @@ class Work:
         return runs
 
     def write_summary(self, runs, figures, tasks):
-        described = [{"name": name, "description": mode.description} for name, mode in MODES.items()]
+        described = [{"name": name, "description": mode.description.replace("`", "")} for name, mode in MODES.items()]
         (self.out / "seven.json").write_text(json.dumps({
             "title": "Seven benchmarks: federation, central and alone", "tasks": tasks, "modes": described,
             "runs": runs, "figures": figures,

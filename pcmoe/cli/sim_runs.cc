@@ -64,7 +64,7 @@ absl::StatusOr<SimProcess> WriteProcess(const fs::path& folder, const std::strin
 train::RunConfig WithoutFederation(const SimPlan& plan, train::RunConfig config) {
   config.identity = "none";
   config.listen.clear();
-  config.private_lr_scale = 1;     // nobody trains anything under it
+  config.private_lr_scale = 1;  // nobody trains anything under it
   config.expert_lr_scale = 1;
   config.record_received.clear();  // nothing is received, and nobody to attack
   config.record_truth.clear();
