@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 
 #include <algorithm>
+#include <memory>
 #include <random>
 
 #include "absl/strings/str_format.h"
@@ -56,7 +57,7 @@ class RowsAudit {
   Report report_;
   std::vector<int64_t> steps_;  // recorded
   View view_;
-  std::optional<PrivateTokens> tokens_;
+  std::unique_ptr<PrivateTokens> tokens_;  // Prepare makes it
   std::vector<std::vector<int64_t>> token_of_row_;
   Shadow shadow_;
   std::vector<Cluster> clusters_;
@@ -105,7 +106,7 @@ absl::Status RowsAudit::Prepare() {
   }
   const std::set<int64_t> chosen = ChooseSteps(steps_, input_.truths, Scaled(kPrivateTokens));
   PCMOE_ASSIGN_OR_RETURN(view_, MakeView(input_.coalition, input_.base.config(), chosen));
-  tokens_.emplace(input_.truths, view_.steps);
+  tokens_ = std::make_unique<PrivateTokens>(input_.truths, view_.steps);
   token_of_row_ = tokens_->TokensOfRows(view_);
   int64_t rows = 0;
   for (const LayerView& layer : view_.layers) rows += static_cast<int64_t>(layer.sources.size());
