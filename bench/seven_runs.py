@@ -64,9 +64,8 @@ MODES = {
                     federation=_weights("aggregated", "frozen", "private"), three_seeds=True),
     "both_private": Mode("`weights`, backbone aggregated, embedding and head private",
                          federation=_weights("aggregated", "private", "private"), rates_of="default"),
-    "private_best": Mode("`weights`, private backbone at a tenth of the learning rate, experts at three times, "
-                         "embedding frozen",
-                         federation=_weights("private", "frozen", "private", private_lr_scale=0.1,
+    "private_best": Mode("`weights`, private backbone, frozen with its embedding, experts at three times the rate",
+                         federation=_weights("private", "frozen", "private", private_lr_scale=0.0,
                                              expert_lr_scale=3.0),
                          three_seeds=True),
     "weights_private": Mode("`weights`, the paper's private backbone and embedding",
