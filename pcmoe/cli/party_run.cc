@@ -63,7 +63,7 @@ absl::Status LoadFederation(const fs::path& config_path, Inputs& inputs) {
   if (inputs.config.identity == "none") return inputs.config.Validate();
   PCMOE_ASSIGN_OR_RETURN(inputs.identity, provision::LoadIdentity(inputs.config.identity));
   const federation::Manifest& manifest = inputs.identity->manifest;
-  PCMOE_ASSIGN_OR_RETURN(const std::vector<std::string> keys, train::KeysSet(config_path));
+  PCMOE_ASSIGN_OR_RETURN(const std::vector<std::string> keys, train::SharedKeysSet(config_path));
   inputs.config.schedule = std::string(NameOf(manifest.schedule));
   inputs.config.exchange = std::string(NameOf(manifest.exchange));
   PCMOE_RETURN_IF_ERROR(train::ApplySharedTraining(manifest.training, keys, inputs.config));

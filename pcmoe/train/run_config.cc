@@ -324,14 +324,12 @@ std::map<std::string, std::string> SharedTraining(const RunConfig& config) {
   return shared;
 }
 
-absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path) {
+absl::StatusOr<std::vector<std::string>> SharedKeysSet(const std::filesystem::path& path) {
   PCMOE_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(path, 1 << 20));
   PCMOE_ASSIGN_OR_RETURN(const toml::table root, ParseToml(text, path.string()));
   std::vector<std::string> keys;
-  for (const char* name : {"data", "training", "federation"}) {
-    if (const toml::table* table = root[name].as_table()) {
-      for (const auto& [key, value] : *table) keys.emplace_back(key.str());
-    }
+  for (const Field& field : Fields()) {
+    if (field.shared && root[field.table][field.key]) keys.push_back(field.key);
   }
   return keys;
 }

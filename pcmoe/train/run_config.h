@@ -108,7 +108,7 @@ absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_siz
 /// How the config's files are read with this tokenizer.
 data::DatasetOptions DatasetOptionsOf(const RunConfig& config, const text::Tokenizer& tokenizer);
 
-/// Names of the [data], [training] and [federation] keys that all parties must share.
+/// Names of the keys that all parties must share.
 const std::vector<std::string>& SharedTrainingKeys();
 
 /// Reads `path`, then `overrides` ("table.key=value"). INVALID_ARGUMENT names the key, its place
@@ -122,8 +122,8 @@ std::map<std::string, std::string> SharedTraining(const RunConfig& config);
 absl::Status ApplySharedTraining(const std::map<std::string, std::string>& shared,
                                  const std::vector<std::string>& set_keys, RunConfig& config);
 
-/// The [data], [training] and [federation] keys that a file sets (for ApplySharedTraining).
-absl::StatusOr<std::vector<std::string>> KeysSet(const std::filesystem::path& path);
+/// The shared keys that a file sets (for ApplySharedTraining).
+absl::StatusOr<std::vector<std::string>> SharedKeysSet(const std::filesystem::path& path);
 
 /// The config as TOML text, for the files that provision and sim write. The keys that all parties
 /// share are left to the manifest unless `with_shared` (a run without a federation has none).

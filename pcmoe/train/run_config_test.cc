@@ -106,11 +106,11 @@ TEST(RunConfigTest, BesideAPrivateBackboneFromACheckpointTheExpertsLead) {
   }
 }
 
-TEST(RunConfigTest, KeysOfTheDataTableCountAsSet) {
+TEST(RunConfigTest, SharedKeysOfEveryTableCountAsSet) {
   const fs::path path = fs::temp_directory_path() / absl::StrCat("pcmoe-keys-", getpid());
   ASSERT_TRUE(
       base::WriteFileAtomically(path, "[data]\nloss_on = 'all'\n[training]\nseed = 1\n").ok());
-  const auto keys = KeysSet(path);
+  const auto keys = SharedKeysSet(path);
   fs::remove(path);
   ASSERT_TRUE(keys.ok()) << keys.status();
   EXPECT_THAT(*keys, testing::UnorderedElementsAre("loss_on", "seed"));
