@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "pcmoe/base/file.h"
 #include "pcmoe/base/log.h"
+#include "pcmoe/cli/backbone_modes.h"
 #include "pcmoe/model/parameters.h"
 #include "pcmoe/plan/weights_plan.h"
 
@@ -57,12 +58,6 @@ Json JsonOf(const plan::Memory& memory) {
           {"message_bytes", memory.messages}};
 }
 
-exchange::PartMode ModeOf(const std::string& name) {
-  return name == "aggregated" ? exchange::PartMode::kAggregated
-         : name == "frozen"   ? exchange::PartMode::kFrozen
-                              : exchange::PartMode::kPrivate;
-}
-
 plan::Recipe RecipeOf(const RunFacts& facts) {
   const train::RunConfig& config = facts.config;
   return {
@@ -83,18 +78,15 @@ absl::StatusOr<Json> Planned(const RunFacts& facts) {
   const auto parties =
       facts.identity == nullptr ? 1 : static_cast<int64_t>(facts.identity->manifest.parties.size());
   plan::Memory memory = central;
-  if (parties > 1 && facts.config.exchange == "rows") {
-    memory = plan::PredictMemory(facts.model, recipe, parties);
-  } else if (parties > 1) {
-    const exchange::BackboneModes modes{.blocks = ModeOf(facts.config.backbone),
-                                        .embedding = ModeOf(facts.config.embedding),
-                                        .head = ModeOf(facts.config.head)};
-    PCMOE_ASSIGN_OR_RETURN(const plan::WeightsPlan weights,
-                           plan::WeightsPlan::Create(facts.model, recipe, modes, parties));
+  if (parties > 1) {
+    PCMOE_ASSIGN_OR_RETURN(
+        const plan::WeightsPlan weights,
+        plan::WeightsPlan::Create(facts.model, recipe, BackboneModesOf(facts.config), parties));
     const auto self = static_cast<int>(facts.identity->index);
-    memory = weights.Largest();
+    const bool rows = facts.config.exchange == "rows";
+    memory = rows ? plan::PredictMemory(facts.model, recipe, parties) : weights.Largest();
     memory.states = weights.StatesOf(self);
-    memory.transient = weights.TransientOf(self);
+    if (!rows) memory.transient = weights.TransientOf(self);
   }
   Json json = JsonOf(memory);
   json["central"] = JsonOf(central);

@@ -14,6 +14,7 @@
 #include "pcmoe/base/file.h"
 #include "pcmoe/base/log.h"
 #include "pcmoe/cli/audit_final.h"
+#include "pcmoe/cli/backbone_modes.h"
 #include "pcmoe/cli/commands.h"
 #include "pcmoe/exchange/weights/stage_units.h"
 #include "pcmoe/federation/manifest.h"
@@ -103,15 +104,7 @@ absl::StatusOr<std::map<int, audit::UnitLayout>> LayoutsOf(RunFolder run,
       federation::Placement::Create(run.manifest.owners, sparse,
                                     static_cast<size_t>(model.num_experts), run.names.size()));
   const exchange::ExpertMap map(model, placement);
-  const auto mode = [](const std::string& name) {
-    return name == "aggregated" ? exchange::PartMode::kAggregated
-           : name == "frozen"   ? exchange::PartMode::kFrozen
-                                : exchange::PartMode::kPrivate;
-  };
-  const exchange::BackboneOwners owners(model, map,
-                                        {.blocks = mode(run.config.backbone),
-                                         .embedding = mode(run.config.embedding),
-                                         .head = mode(run.config.head)});
+  const exchange::BackboneOwners owners(model, map, BackboneModesOf(run.config));
   const exchange::StageUnits units(model, map, owners, at::kFloat, /*int8=*/false);
   std::map<int, audit::UnitLayout> layouts;
   for (const int party : run.coalition) {

@@ -11,6 +11,7 @@
 #include "pcmoe/base/log.h"
 #include "pcmoe/base/random.h"
 #include "pcmoe/cli/about.h"
+#include "pcmoe/cli/backbone_modes.h"
 #include "pcmoe/cli/party_export.h"
 #include "pcmoe/cli/party_policy.h"
 #include "pcmoe/cli/party_recording.h"
@@ -249,12 +250,6 @@ absl::Status RunAlone(Inputs& inputs) {
       .Run();
 }
 
-exchange::PartMode ModeOf(const std::string& name) {
-  return name == "aggregated" ? exchange::PartMode::kAggregated
-         : name == "frozen"   ? exchange::PartMode::kFrozen
-                              : exchange::PartMode::kPrivate;
-}
-
 exchange::MaskKeySigner SignerOf(const provision::Identity& identity, int self) {
   return {
       .sign =
@@ -328,10 +323,7 @@ absl::Status RunFederated(Inputs& inputs, const provision::Identity& identity) {
                              manifest.owners, sparse, static_cast<size_t>(inputs.model.num_experts),
                              manifest.parties.size()));
   const exchange::ExpertMap map(inputs.model, placement);
-  const exchange::BackboneOwners owners(inputs.model, map,
-                                        {.blocks = ModeOf(config.backbone),
-                                         .embedding = ModeOf(config.embedding),
-                                         .head = ModeOf(config.head)});
+  const exchange::BackboneOwners owners(inputs.model, map, BackboneModesOf(config));
   const uint64_t baseline = tensor::AllocatedBytes();
   PCMOE_ASSIGN_OR_RETURN(
       const auto model,

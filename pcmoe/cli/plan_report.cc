@@ -167,19 +167,19 @@ absl::StatusOr<PlanReport> MakePlanReport(const PlanFlags& flags) {
   report.lines.push_back(RowsLine(flags, report));
   const PartMode private_mode = PartMode::kPrivate;
   const PartMode aggregated = PartMode::kAggregated;
+  const PartMode frozen = PartMode::kFrozen;
+  // A tied head cannot learn with a frozen embedding, so their defaults are private.
+  const PartMode embedding = report.config.tie_word_embeddings ? private_mode : frozen;
   struct Mode {
     const char *name, *title;
     BackboneModes modes;
   };
-  std::vector<Mode> modes{
+  const std::vector<Mode> modes{
       {"weights_private", "weights, backbone private", {private_mode, private_mode, private_mode}},
-      {"weights_default",
-       "weights, from a checkpoint",
-       {aggregated, PartMode::kFrozen, private_mode}},
+      {"weights_frozen", "weights, backbone frozen", {frozen, embedding, private_mode}},
+      {"weights_default", "weights, from a checkpoint", {aggregated, embedding, private_mode}},
       {"weights_scratch", "weights, from scratch", {aggregated, private_mode, private_mode}},
       {"weights_aggregated", "weights, all aggregated", {aggregated, aggregated, aggregated}}};
-  // A tied head cannot learn with a frozen embedding, so both defaults are private.
-  if (report.config.tie_word_embeddings) modes[1].modes = modes[2].modes;
   for (const Mode& mode : modes) {
     PCMOE_ASSIGN_OR_RETURN(report.lines.emplace_back(),
                            WeightsLine(flags, report, mode.name, mode.title, mode.modes));

@@ -95,6 +95,7 @@ BackboneParameters GradientsFor(const ModelConfig& config, const BackboneParamet
   BackboneParameters gradients = weights;  // copies no numbers
   if (options.freeze_embedding) gradients.embedding_vd = at::Tensor();
   if (options.freeze_head) gradients.final_norm_d = gradients.head_vd = at::Tensor();
+  if (options.freeze_blocks) gradients.layers.assign(weights.layers.size(), {});
   for (const Slot& slot : BackboneSlots(config, gradients)) {
     if (slot.tensor->defined()) *slot.tensor = at::empty_like(*slot.tensor);
   }
@@ -261,9 +262,8 @@ at::Tensor Backbone::HeadBackward(HeadUse& use, const Prepared& batch, const at:
                                    options_.loss_chunk, &use.dhead_vd);
   result.loss_sum += head.loss_sum;
   at::Tensor dx_rd = rows.index_r.defined() ? at::zeros_like(rows.x_rd) : dx_td;
-  at::Tensor unused = use.dfinal_norm_d.defined() ? at::Tensor() : at::zeros_like(use.final_norm_d);
   kernels::RmsNormBackward(head.dx_td, rows.x_rd, use.final_norm_d, rstd_r, dx_rd,
-                           use.dfinal_norm_d.defined() ? use.dfinal_norm_d : unused);
+                           use.dfinal_norm_d);
   if (rows.index_r.defined()) dx_td.index_copy_(0, rows.index_r, dx_rd);
   return dx_td;
 }
@@ -290,13 +290,15 @@ absl::Status Backbone::BackwardLayer(int64_t layer, std::span<const Prepared> ba
                                      const std::vector<float>& dprobability_e,
                                      std::vector<at::Tensor>& dx, std::vector<BlockState>& states) {
   const bool sparse = Sparse(layer);
+  // Below the lowest experts nothing learns: nobody asks for the gradient there.
+  const bool asked = layer > 0 || !options_.freeze_blocks || !options_.freeze_embedding;
   PCMOE_RETURN_IF_ERROR(experts.BeginBackward(layer));
   const BlockUse use = UseBlock(layer);
   for (size_t m = 0; sparse && m < batches.size(); ++m) {
     PCMOE_RETURN_IF_ERROR(experts.DispatchGradient(layer, static_cast<int64_t>(m), dx[m]));
   }
   for (size_t m = 0; m < batches.size(); ++m) {
-    if (options_.recompute) {
+    if (asked && options_.recompute) {
       const at::Tensor x_td = states[m].x_td;
       BlockForward(config_, sparse, *use.weights, rope_, batches[m].shape, x_td, states[m]);
     }
@@ -304,6 +306,7 @@ absl::Status Backbone::BackwardLayer(int64_t layer, std::span<const Prepared> ba
     if (sparse) {
       PCMOE_ASSIGN_OR_RETURN(from_experts, experts.CombineGradient(layer, static_cast<int64_t>(m)));
     }
+    if (!asked) continue;
     dx[m] = BlockBackward(config_, sparse, *use.weights, rope_, batches[m].shape, dx[m],
                           from_experts, dprobability_e, states[m], *use.gradients);
   }

@@ -60,7 +60,8 @@ class Backbone {
     bool isolate_documents = false;  ///< Packed documents do not see each other.
     int64_t loss_chunk = 1024;       ///< Rows of logits that exist at a time.
     bool freeze_embedding = false;   ///< No gradient is made of it; likewise, the last norm and the
-    bool freeze_head = false;        ///< head.
+    bool freeze_head = false;        ///< head;
+    bool freeze_blocks = false;      ///< and all layers.
   };
   /// `weights` may lack layers, embedding or head (undefined tensors) when a source gives them out.
   Backbone(const ModelConfig& config, BackboneParameters weights, Options options);

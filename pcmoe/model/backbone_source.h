@@ -11,7 +11,7 @@
 namespace pcmoe::model {
 
 /// One layer's backbone for a moment: weights in the compute dtype (norms fp32), and where its
-/// gradients are added (fp32).
+/// gradients are added (fp32; undefined tensors when it is frozen).
 struct BlockUse {
   const BlockWeights* weights = nullptr;
   BlockGradients* gradients = nullptr;

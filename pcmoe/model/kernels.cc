@@ -71,7 +71,7 @@ void RmsNormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::
   // One partial sum a thread, added in thread order: repeatable for a given number of threads.
   const int64_t threads = at::get_num_threads();
   const int64_t share = (rows + threads - 1) / threads;
-  at::Tensor partial = at::zeros({threads, width}, dw_d.options());
+  at::Tensor partial = at::zeros({threads, width}, at::kFloat);
   at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
       const int64_t begin = thread * share;
@@ -87,7 +87,7 @@ void RmsNormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::
       }
     }
   });
-  for (int64_t thread = 0; thread < threads; ++thread) dw_d.add_(partial[thread]);
+  for (int64_t thread = 0; dw_d.defined() && thread < threads; ++thread) dw_d.add_(partial[thread]);
 }
 
 void Rope(const at::Tensor& in_rd, at::Tensor& out_rd, const at::Tensor& cos, const at::Tensor& sin,

@@ -23,8 +23,8 @@ void RmsNorm(const at::Tensor& x_rd, const at::Tensor& w_d, double eps, at::Tens
              at::Tensor& rstd_gr);
 /// What becomes of RmsNormBackward's dx.
 enum class Gradient { kAdd, kWrite };
-/// dx += (or =) d(RmsNorm)/dx applied to dy; dw += its weight's gradient (float [D]). Rows and
-/// groups as RmsNorm's; with kWrite dx may be dy itself.
+/// dx += (or =) d(RmsNorm)/dx applied to dy; dw += its weight's gradient (float [D]; undefined:
+/// not wanted). Rows and groups as RmsNorm's; with kWrite dx may be dy itself.
 void RmsNormBackward(const at::Tensor& dy_rd, const at::Tensor& x_rd, const at::Tensor& w_d,
                      const at::Tensor& rstd_gr, at::Tensor& dx_rd, at::Tensor& dw_d,
                      Gradient gradient = Gradient::kAdd);

@@ -99,6 +99,10 @@ TEST(WeightsPlanTest, StatesByHand) {
   const WeightsPlan some = Plan(Small(), {}, kFromCheckpoint, 3);
   EXPECT_EQ(some.StatesOf(0), 16 * (2 * kExpert + kBlock + 528) + 4 * 512 + kRope);
   EXPECT_EQ(some.StatesOf(2), 16 * (2 * kExpert + 528) + 4 * 512 + kRope);
+  // No block is trained either, and everybody has all of them.
+  const WeightsPlan frozen =
+      Plan(Small(), {}, {PartMode::kFrozen, PartMode::kFrozen, PartMode::kPrivate}, 3);
+  EXPECT_EQ(frozen.StatesOf(1), 16 * (2 * kExpert + 528) + 4 * (2 * kBlock + 512) + kRope);
   // bf16: copies of all but norms (64 a block, 16 at the end) and the embedding.
   const WeightsPlan bf16 = Plan(Small(), {.bf16 = true}, kFromCheckpoint, 3);
   EXPECT_EQ(bf16.StatesOf(0), some.StatesOf(0) + 2 * (2 * kExpert + (kBlock - 64) + (528 - 16)));

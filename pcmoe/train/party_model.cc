@@ -36,7 +36,8 @@ PartyModel::PartyModel(const model::ModelConfig& config, const RunConfig& run,
                                .recompute = run.gradient_checkpointing,
                                .isolate_documents = run.isolate_documents,
                                .freeze_embedding = holdings_.embedding == model::Part::kFrozen,
-                               .freeze_head = holdings_.head == model::Part::kFrozen});
+                               .freeze_head = holdings_.head == model::Part::kFrozen,
+                               .freeze_blocks = holdings_.Block(0) == model::Part::kFrozen});
   shard_ = std::make_unique<model::ExpertShard>(
       config_, model::EmptyExperts(config_, holdings_.experts),
       model::ExpertShard::Options{.compute_dtype = dtype, .recompute = run.gradient_checkpointing});

@@ -2,13 +2,18 @@
 #include "pcmoe/train/party_model.h"
 
 #include <ATen/ATen.h>
+#include <unistd.h>
 
 #include <map>
 
 #include "gtest/gtest.h"
+#include "pcmoe/base/file.h"
+#include "pcmoe/tensor/safetensors.h"
 
 namespace pcmoe::train {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr double kRate = 1e-3;
 
@@ -67,6 +72,26 @@ TEST(PartyModelTest, AnAggregatedBackboneHasTheRateItself) {
   for (const auto& [name, step] : StepsOf(run, holdings)) {
     EXPECT_NEAR(step, name == "model.embed_tokens.weight" ? 0.25 : 1, 0.01) << name;
   }
+}
+
+TEST(PartyModelTest, AFrozenBackboneHasNoGradientsAndNoMoments) {
+  model::Holdings holdings{.experts = model::AllExperts(Config()),
+                           .blocks_l = {model::Part::kFrozen, model::Part::kFrozen},
+                           .embedding = model::Part::kFrozen};
+  for (const auto& [name, step] : StepsOf(RunConfig(), holdings)) {
+    const bool backbone = name.starts_with("model.layers") || name == "model.embed_tokens.weight";
+    EXPECT_NEAR(step, backbone ? 0 : 1, 0.01) << name;
+  }
+  const auto party = *PartyModel::Create(Config(), RunConfig(), holdings);
+  EXPECT_EQ(model::NamedBackbone(Config(), party->backbone().gradients()).size(), 2U);
+  const fs::path folder = fs::temp_directory_path() / absl::StrCat("pcmoe-frozen-", getpid());
+  ASSERT_TRUE(base::CreateFolder(folder, 0700).ok());
+  ASSERT_TRUE(party->Save(folder).ok());
+  const auto saved = tensor::SafetensorsReader::Open(folder / "optimizer.safetensors");
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  // Two moments of head, last norm and two tensors of experts a layer; and the steps.
+  EXPECT_EQ(saved->tensors().size(), 2 * (2 + 4) + 1U);
+  fs::remove_all(folder);
 }
 
 TEST(PartyModelTest, WhatIsNotSaidIsTheRateItself) {

@@ -62,15 +62,16 @@ struct RunConfig {
   std::string placement =
       "round_robin";  ///< Or a JSON file: a list, or one list a layer, of party names.
   // [federation]: equal for all parties, with exchange "weights"
-  std::string backbone = "auto";   ///< "aggregated" (auto, with weights) or "private".
+  std::string backbone = "auto";   ///< "aggregated" (auto, with weights), "private" or "frozen".
   std::string embedding = "auto";  ///< "frozen" (auto, from a checkpoint), "private" (auto, from
   std::string head = "auto";       ///< scratch; head always) or "aggregated".
-  /// Of the learning rate, for a private backbone and its embedding, the head left out; 0: frozen.
+  /// Of the learning rate, for a private backbone and a private embedding, the head left out.
   /// What all parties train together changes under a backbone that follows its own rows at full
-  /// speed. Negative: 0.1 from a checkpoint, 1 from scratch.
+  /// speed. Negative: 0.1 from a checkpoint without an aggregated backbone, else 1.
   double private_lr_scale = -1;
-  /// Of the learning rate, for the routed experts: beside a private backbone they alone learn from
-  /// everybody's rows. Negative: 3 beside a private backbone from a checkpoint, else 1.
+  /// Of the learning rate, for the routed experts: without an aggregated backbone they alone learn
+  /// from everybody's rows. Negative: from a checkpoint 2 beside a frozen backbone, 3 beside a
+  /// private one; else 1.
   double expert_lr_scale = -1;
   int64_t min_rows = -1;                  ///< Negative: four times the hidden size. 0: no bound.
   bool keep_fetched_weights = false;      ///< For backward, instead of fetching them again.

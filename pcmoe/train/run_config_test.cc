@@ -97,6 +97,10 @@ TEST(RunConfigTest, BesideAPrivateBackboneFromACheckpointTheExpertsLead) {
   config.backbone = "private";
   EXPECT_EQ(Scales(config, true), std::pair(0.1, 3.0));
   EXPECT_EQ(Scales(config, false), std::pair(1.0, 1.0));
+  config.backbone = "frozen";
+  EXPECT_EQ(Scales(config, true), std::pair(0.1, 2.0));
+  EXPECT_EQ(Scales(config, false), std::pair(1.0, 1.0));
+  config.backbone = "private";
   config.private_lr_scale = 0;
   config.expert_lr_scale = 1;
   EXPECT_EQ(Scales(config, true), std::pair(0.0, 1.0));

@@ -27,11 +27,9 @@ absl::Status ValidateFederation(const RunConfig& config) {
   if (!IsOneOf(config.weights_on_wire, {"model", "int8"})) {
     return bad("weights_on_wire must be \"model\" or \"int8\"");
   }
-  if (!IsOneOf(config.backbone, {"auto", "private", "aggregated"})) {
-    return bad("backbone must be \"auto\", \"private\" or \"aggregated\"");
-  }
-  for (const auto& [key, value] :
-       {std::pair{"embedding", &config.embedding}, {"head", &config.head}}) {
+  for (const auto& [key, value] : {std::pair{"backbone", &config.backbone},
+                                   {"embedding", &config.embedding},
+                                   {"head", &config.head}}) {
     if (IsOneOf(*value, {"auto", "frozen", "private", "aggregated"})) continue;
     return bad(absl::StrCat(key, " must be \"auto\", \"frozen\", \"private\" or \"aggregated\""));
   }
@@ -42,7 +40,7 @@ absl::Status ValidateFederation(const RunConfig& config) {
         "one party's own gradient");
   }
   if (!(config.private_lr_scale <= 1)) {  // NaN is not, either
-    return bad("private_lr_scale must be from 0 (frozen) to 1, or negative for the default");
+    return bad("private_lr_scale must be from 0 to 1, or negative for the default");
   }
   if (!(config.expert_lr_scale <= 100) || config.expert_lr_scale == 0) {
     return bad("expert_lr_scale must be above 0 and at most 100, or negative for the default");
@@ -62,7 +60,7 @@ absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_siz
   PCMOE_RETURN_IF_ERROR(ValidateFederation(config));
   const bool rows = config.exchange == "rows";
   if (config.backbone == "auto") config.backbone = rows ? "private" : "aggregated";
-  const bool freeze = from_checkpoint && config.backbone == "aggregated";
+  const bool freeze = from_checkpoint && config.backbone != "private";
   if (config.embedding == "auto") config.embedding = freeze && !tied ? "frozen" : "private";
   if (config.head == "auto") config.head = tied ? config.embedding : "private";
   if (tied && config.head != config.embedding) {
@@ -71,9 +69,10 @@ absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_siz
         "embedding "
         "must be set alike");
   }
-  const bool experts_lead = from_checkpoint && config.backbone == "private";
+  const bool experts_lead = from_checkpoint && config.backbone != "aggregated";
+  const double lead = config.backbone == "frozen" ? 2.0 : 3.0;
   if (config.private_lr_scale < 0) config.private_lr_scale = experts_lead ? 0.1 : 1.0;
-  if (config.expert_lr_scale < 0) config.expert_lr_scale = experts_lead ? 3.0 : 1.0;
+  if (config.expert_lr_scale < 0) config.expert_lr_scale = experts_lead ? lead : 1.0;
   if (config.min_rows < 0) config.min_rows = rows ? 0 : 4 * hidden_size;
   return absl::OkStatus();
 }

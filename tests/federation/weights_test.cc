@@ -84,6 +84,38 @@ TEST_P(Families, PrivateBackbonesTrainWhatRowsTrain) {
   }
 }
 
+// No gradient is made of it, none below the lowest experts, and none counts for the clip, which is
+// therefore off here.
+TEST_P(Families, AFrozenBackboneTrainsWhatOneAtARateOfZeroTrains) {
+  for (const bool rows : {false, true}) {
+    Recipe recipe =
+        WeightsRecipe(GetParam(), {PartMode::kFrozen, PartMode::kFrozen, PartMode::kPrivate});
+    if (rows) recipe.weights.reset();
+    recipe.run.max_grad_norm = 0;
+    recipe.run.gradient_checkpointing = rows;
+    const auto start =
+        *train::PartyModel::Create(recipe.config, recipe.run, model::AllExperts(recipe.config));
+    const auto frozen = RunParties(recipe, LoopbackChannels(recipe.parties));
+    recipe.modes.blocks = PartMode::kPrivate;
+    recipe.run.private_lr_scale = 0;
+    const auto slow = RunParties(recipe, LoopbackChannels(recipe.parties));
+    ExpectOk(frozen);
+    ExpectOk(slow);
+    const Weights before = BackboneWeights(*start);
+    const Weights experts_before = ExpertWeights(*start);
+    for (size_t p = 0; p < frozen.size(); ++p) {
+      EXPECT_EQ(frozen[p].losses, slow[p].losses);
+      EXPECT_THAT(Differences(frozen[p].experts, slow[p].experts), IsEmpty());
+      EXPECT_THAT(Differences(frozen[p].backbone, slow[p].backbone), IsEmpty());
+      EXPECT_THAT(Differences(frozen[p].backbone, before),
+                  testing::UnorderedElementsAre("lm_head.weight", "model.norm.weight"));
+      for (const auto& [name, tensor] : frozen[p].experts) {
+        EXPECT_FALSE(at::equal(tensor, experts_before.at(name))) << name;
+      }
+    }
+  }
+}
+
 // One process with the whole model and everybody's micro-batches, in the order of the parties.
 struct Central {
   std::vector<double> losses;

@@ -18,7 +18,7 @@ enum class PartMode : uint8_t {
 
 /// Modes of a federation; a tied head must have the embedding's.
 struct BackboneModes {
-  PartMode blocks = PartMode::kPrivate;  ///< kPrivate or kAggregated.
+  PartMode blocks = PartMode::kPrivate;
   PartMode embedding = PartMode::kPrivate;
   PartMode head = PartMode::kPrivate;  ///< With the last norm.
 };
