@@ -58,7 +58,9 @@ void SimProgress::Take(Party& party, const std::string& line) {
   const auto slowest = json.find("slowest_party");
   party.waited_for =
       slowest != json.end() && slowest->is_string() ? slowest->get<std::string>() : "";
-  if (first_step_ > 0) party.tokens_after_first += party.tokens * static_cast<double>(steps);
+  if (first_step_ > 0) {
+    party.input_after_first += NumberAt(json, "num_input_tokens") * static_cast<double>(steps);
+  }
 }
 
 bool SimProgress::Read(Party& party) {
@@ -105,19 +107,19 @@ std::string SimProgress::Slowest() const {
 std::string SimProgress::Line() const {
   const int64_t step = Step();
   if (step == 0) return absl::StrCat(title_, ": starting");
-  double loss = 0, tokens = 0, sent = 0, timed_tokens = 0;
+  double loss = 0, tokens = 0, sent = 0, timed = 0;
   for (const Party& party : parties_) {
     loss += party.loss * party.tokens;
     tokens += party.tokens;
     sent += party.sent_bytes;
-    timed_tokens += party.tokens_after_first;
+    timed += party.input_after_first;
   }
   std::string line = absl::StrFormat("%s: step %d/%d loss %.4f", title_, step, max_steps_,
                                      loss / std::max(tokens, 1.0));
   const double seconds = absl::ToDoubleSeconds(step_time_ - first_time_);
   if (first_step_ > 0 && step > first_step_ && seconds > 0) {
     const double step_s = seconds / static_cast<double>(step - first_step_);
-    absl::StrAppendFormat(&line, " | %.0f tokens/s | ETA %s", timed_tokens / seconds,
+    absl::StrAppendFormat(&line, " | %.0f tokens/s | ETA %s", timed / seconds,
                           Minutes(step_s * static_cast<double>(max_steps_ - step)));
   }
   absl::StrAppendFormat(&line, " | %.2f MB a step", sent / 1e6);

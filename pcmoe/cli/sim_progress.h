@@ -35,9 +35,10 @@ class SimProgress {
     std::ifstream file;
     std::string rest;  // of a line not yet written whole
     int64_t step = 0;
-    double loss = 0, tokens = 0, sent_bytes = 0, waited_s = 0;
+    double loss = 0, tokens = 0, sent_bytes = 0, waited_s = 0;  // tokens: with loss
     std::string waited_for;
-    double tokens_after_first = 0;  // of all steps but the first, which pays for warm-up
+    double input_after_first = 0;  // all tokens of a batch, in all steps but the first, which pays
+                                   // for warm-up
   };
   bool Read(Party& party);
   void Take(Party& party, const std::string& line);

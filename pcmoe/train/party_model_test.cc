@@ -91,6 +91,7 @@ TEST(PartyModelTest, AFrozenBackboneHasNoGradientsAndNoMoments) {
   ASSERT_TRUE(saved.ok()) << saved.status();
   // Two moments of head, last norm and two tensors of experts a layer; and the steps.
   EXPECT_EQ(saved->tensors().size(), 2 * (2 + 4) + 1U);
+  EXPECT_TRUE(party->Load(folder).ok());
   fs::remove_all(folder);
 }
 
