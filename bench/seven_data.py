@@ -76,21 +76,24 @@ def wordnet():
     return senses
 
 
-def gcide():
-    """A headword a document, without etymology, sources and cross references."""
-    documents = []
+def gcide_entries():
+    """(headword, text without etymology and sources)."""
     for entry in re.split(r"\n\n(?=[A-Z][\w' -]* \\)", read_dictionary("gcide")):
         head = re.match(r"([\w' -]+) \\", entry)
-        if not head:
-            continue
-        body = entry[head.end():].split("\n", 1)
-        text = body[1] if len(body) > 1 else ""
-        text = re.sub(r"\[[^\]]*\]", " ", text)
+        if head:
+            body = entry[head.end():].split("\n", 1)
+            yield head.group(1), re.sub(r"\[[^\]]*\]", " ", body[1] if len(body) > 1 else "")
+
+
+def gcide():
+    """A headword a document, without cross references."""
+    documents = []
+    for head, text in gcide_entries():
         text = re.sub(r"--[A-Z][\w. ]*", " ", text)
         text = re.sub(r"[{}\\]|\(\w\)|\b\d+\.", " ", text)
         text = spaced(text)
         if len(text) > 20:
-            documents.append(both_ways(spaced(head.group(1)), text[:320])[len(documents) % 2])
+            documents.append(both_ways(spaced(head), text[:320])[len(documents) % 2])
     return documents
 
 
@@ -140,25 +143,6 @@ def opinion_documents():
     return documents
 
 
-def opinions(senses):
-    """Rows with labels: words that praise and words that blame, each alone, a few together, and what
-    WordNet says they mean."""
-    words, rows, rng = dict(opinion_words()), [], random.Random(2)
-    for word, kind in words.items():
-        rows += [{"text": word, "label": kind}] * 2
-    for kind in KINDS:
-        mine = [word for word, its in words.items() if its == kind]
-        for _ in mine:
-            rows.append({"text": " ".join(rng.sample(mine, rng.randint(2, 6))), "label": kind})
-    for sense in senses:
-        heads, _, meaning = sense.partition(" : ")
-        kinds = {words[head] for head in heads.split(" , ") if head in words}
-        if len(kinds) == 1:
-            rows.append({"text": meaning, "label": kinds.pop()})
-    rng.shuffle(rows)
-    return rows
-
-
 def domains(data):
     """The text domains: as they are, and the way the benchmarks are written."""
     documents = []
@@ -175,12 +159,10 @@ def write_jsonl(path, rows):
 
 
 def public_text(data, out):
-    """Writes out/public.jsonl, out/opinion.jsonl and out/tokenizer.json once; all in a seeded order."""
+    """Writes out/public.jsonl and out/tokenizer.json once, in a seeded order."""
     if (out / "tokenizer.json").exists():
         return
-    senses = wordnet()
-    write_jsonl(out / "opinion.jsonl", opinions(senses[::2]))  # from word to meaning, each once
-    documents = senses + gcide() + thesaurus() + opinion_documents() + domains(data)
+    documents = wordnet() + gcide() + thesaurus() + opinion_documents() + domains(data)
     random.Random(1).shuffle(documents)
     write_jsonl(out / "public.jsonl", ({"text": text} for text in documents))
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

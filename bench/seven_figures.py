@@ -3,8 +3,8 @@
 
     bench/run seven --data DIR [--tasks trec,mr] [--seeds 3] [--modes central,all] [--test DIR] [--rate R] [--minutes N]
 
-A small base is trained once on public text (bench/seven_data.py). Then for every task, mode and seed a run
-starts from it; each party has a quarter of the task's rows. A run that is done is not done again: stop it, or
+A small base is trained once on public text (bench/seven_data.py, seven_kinds.py). Then for every task, mode and
+seed a run starts from it; each party has a quarter of the task's rows. A run that is done is not done again: stop it, or
 give it --minutes, and call it again; tables and figures are of all runs that are there. Everything is in
 build/seven: report.html is the report, table.md README's table.
 

@@ -11,6 +11,7 @@ import time
 
 import federation
 import seven_data
+import seven_kinds
 
 TASKS = ("trec", "cr", "mr", "mpqa", "subj", "sst2", "sst5")
 # scikit-learn's tf-idf (1-2 grams) with logistic regression on the same rows and dev files.
@@ -26,10 +27,12 @@ MODEL = {"model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], "vocab_si
 BASE_STEPS, BASE_BATCH, BASE_SEQUENCE, BASE_RATE = 3000, 32, 128, 3e-3
 # Standard deviation of the vectors that the embedding starts from; training moves an entry by 0.13 (root mean square).
 VECTORS_STD = 0.3
-OPINION_STEPS, OPINION_BATCH, OPINION_RATE = 250, 128, 7e-4
+LABELS_BATCH = 128
+KINDS_STEPS, KINDS_RATE = 800, 1e-3
+OPINION_STEPS, OPINION_RATE = 250, 7e-4
 EPOCHS, LEAST_STEPS, BATCH, LONGEST = 2, 120, 32, 128
 EVALUATIONS = 8  # a run of central and all, whose convergence is compared; the others: half as many, seed 1 only
-GRID, GRID_TASKS = (2e-3, 4e-3), ("trec", "mpqa")
+GRID, GRID_TASKS = (2e-3, 4e-3), ("trec", "cr", "mpqa")
 DEADLINE_S = 3600
 PCMOE = None
 
@@ -105,13 +108,15 @@ class Work:
 
     def prepare(self):
         seven_data.public_text(self.data, self.out)
+        seven_kinds.public_rows(self.data, self.out)
         if not (self.out / "base/model.safetensors").exists():
             self._train_base()
         if not (self.out / "base_fits/model.safetensors").exists():
             self._cut_base(MODEL["num_experts"] // len(seven_data.PARTIES))
 
     def _train_base(self):
-        """Two runs: the language, from word vectors, then which words praise and which blame."""
+        """Three runs: the language, from word vectors, then to name what a text is about, then which words
+        praise and which blame."""
         tokenizer = str(self.out / "tokenizer.json")
         scratch = self.out / "base_run"
         scratch.mkdir(exist_ok=True)
@@ -125,11 +130,8 @@ class Work:
         start = self._with_word_vectors(random_start)
         language = self._base_run(
             "language", {"model_name_or_path": str(start), "tokenizer": tokenizer}, text, training)
-        opinion = self._base_run(
-            "opinion", {"model_name_or_path": str(language), "tokenizer": tokenizer},
-            {"train": [str(self.out / "opinion.jsonl")], "batching": "group_by_length"},
-            {"learning_rate": OPINION_RATE, "warmup_steps": OPINION_STEPS // 20, "max_steps": OPINION_STEPS,
-             "sequence_length": BASE_SEQUENCE, "per_device_train_batch_size": OPINION_BATCH})
+        kinds = self._labels_run("kinds", language, KINDS_STEPS, KINDS_RATE)
+        opinion = self._labels_run("opinion", kinds, OPINION_STEPS, OPINION_RATE)
         partial = self.out / "base.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -137,6 +139,14 @@ class Work:
             shutil.copy(opinion / name, partial / name)
         shutil.copy(self.out / "tokenizer.json", partial)
         partial.rename(self.out / "base")
+
+    def _labels_run(self, name, model, steps, rate):
+        """The folder of `model` after training on the public rows with labels of that name."""
+        return self._base_run(
+            name, {"model_name_or_path": str(model), "tokenizer": str(self.out / "tokenizer.json")},
+            {"train": [str(self.out / f"{name}.jsonl")], "batching": "group_by_length"},
+            {"learning_rate": rate, "warmup_steps": steps // 20, "max_steps": steps,
+             "sequence_length": BASE_SEQUENCE, "per_device_train_batch_size": LABELS_BATCH})
 
     def _with_word_vectors(self, model):
         """The folder of that model with an embedding of word vectors."""
