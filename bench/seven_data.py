@@ -19,7 +19,7 @@ DICTIONARIES = {"wn": "/usr/share/dictd/wn.dict.dz", "gcide": "/usr/share/dictd/
                 "opinion": "/usr/lib/R/site-library/tidytext/data/Rdata.rdb"}
 PACKAGES = "dict-gcide dict-wn mythes-en-us r-cran-tidytext"
 DOMAINS = ("drama", "news", "science")  # arithmetic teaches no words
-KINDS = ("positive", "negative")
+OPINIONS = ("positive", "negative")
 PARTIES = ("a", "b", "c", "d")
 END = "<|endoftext|>"
 VOCABULARY = 8192
@@ -125,9 +125,9 @@ def opinion_words():
         strings = found if b"abominable" in found and b"negative" in found else strings
         raw = unpacker.unused_data
     strings = [text.decode() for text in strings]
-    end = max(i for i, text in enumerate(strings) if text in KINDS) + 1  # a column of words, one of kinds
+    end = max(i for i, text in enumerate(strings) if text in OPINIONS) + 1  # a column of words, one of kinds
     begin = end
-    while strings[begin - 1] in KINDS:
+    while strings[begin - 1] in OPINIONS:
         begin -= 1
     return list(zip(strings[2 * begin - end:begin], strings[begin:end]))
 
@@ -136,7 +136,7 @@ def opinion_documents():
     """Each word with its kind, then lists of words of one kind."""
     words, rng = opinion_words(), random.Random(2)
     documents = [f"{word} {kind}" for word, kind in words]
-    for kind in KINDS:
+    for kind in OPINIONS:
         mine = [word for word, its in words if its == kind]
         for _ in range(3 * len(mine)):
             documents.append(" , ".join(rng.sample(mine, rng.randint(2, 8))) + f" {kind}")

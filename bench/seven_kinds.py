@@ -1,7 +1,7 @@
 # bench/seven_kinds.py: rows with labels of public text, which teach the seven's base to name what a text is about.
 """Four sorts of rows, none of a benchmark and with none of their labels but `positive` and `negative`: words that
-praise or blame, a definition's field of knowledge in gcide, what sort of thing a WordNet
-headword is by its definition, and which of the text domains a piece is from."""
+praise or blame, a definition's field of knowledge in gcide, what sort of thing a WordNet headword is by its
+definition, and which of the text domains a piece is from."""
 import random
 import re
 
@@ -39,7 +39,7 @@ def opinions(senses):
     words, rows, rng = dict(seven_data.opinion_words()), [], random.Random(2)
     for word, kind in words.items():
         rows += [{"text": word, "label": kind}] * 2
-    for kind in seven_data.KINDS:
+    for kind in seven_data.OPINIONS:
         mine = [word for word, its in words.items() if its == kind]
         for _ in mine:
             rows.append({"text": " ".join(rng.sample(mine, rng.randint(2, 6))), "label": kind})
@@ -102,15 +102,16 @@ def pieces(data, rng):
 
 
 def public_rows(data, out):
-    """Writes out/kinds.jsonl, all four sorts, and out/opinion.jsonl, the first alone, once; in a seeded order."""
-    if (out / "opinion.jsonl").exists():
+    """Writes out/opinion.jsonl, the first sort, and out/kinds.jsonl, all four, once; in a seeded order."""
+    if (out / "kinds.jsonl").exists():
         return
     senses = seven_data.wordnet()[::2]  # from word to meaning, each once
     rng = random.Random(3)
-    opinion, sorts = opinions(senses), [fields(), things(senses), pieces(data, rng)]
-    for rows in sorts:
+    opinion = opinions(senses)
+    of_fields, of_things, of_domains = fields(), things(senses), pieces(data, rng)
+    for rows in (of_fields, of_things, of_domains):
         rng.shuffle(rows)
-    kinds = opinion + sorts[0] + sorts[1][:MOST_THINGS] + sorts[2]
+    kinds = opinion + of_fields + of_things[:MOST_THINGS] + of_domains
     rng.shuffle(kinds)
-    seven_data.write_jsonl(out / "kinds.jsonl", kinds)
     seven_data.write_jsonl(out / "opinion.jsonl", opinion)
+    seven_data.write_jsonl(out / "kinds.jsonl", kinds)

@@ -48,11 +48,11 @@ def _positive_information(counts_vv):
 
 def _valence(tokenizer, rows, vocabulary):
     """[V]: log odds of praise against blame; 0 for a token that no row has."""
-    counts = {kind: numpy.zeros(vocabulary) for kind in seven_data.KINDS}
+    counts = {kind: numpy.zeros(vocabulary) for kind in seven_data.OPINIONS}
     for row in rows:
         for token in set(tokenizer.encode(row["text"]).ids):
             counts[row["label"]][token] += 1
-    praise_v, blame_v = (counts[kind] for kind in seven_data.KINDS)
+    praise_v, blame_v = (counts[kind] for kind in seven_data.OPINIONS)
     odds_v = numpy.log((praise_v + 0.5) / (blame_v + 0.5))
     odds_v -= (praise_v + blame_v > 0) * math.log(praise_v.sum() / blame_v.sum())
     return torch.from_numpy(odds_v).float()
