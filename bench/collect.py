@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,9 @@ def measure(name, data):
         print(f"bench: {name} gave no result (exit code {done.returncode})", file=sys.stderr)
         return False
     RESULTS.mkdir(parents=True, exist_ok=True)
+    runs = ROOT / "build" / name / "runs.jsonl"
+    if runs.is_file():
+        shutil.copy(runs, RESULTS / f"{name}_runs.jsonl")
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     return True
 

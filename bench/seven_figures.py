@@ -2,11 +2,14 @@
 """Accuracy on the dev files of seven text classification tasks, by generating the label after the text.
 
     bench/run seven --data DIR [--tasks trec,mr] [--seeds 3] [--modes central,all] [--test DIR] [--rate R] [--minutes N]
+                    [--runs FILE]
 
 A small base is trained once on public text (bench/seven_data.py, seven_kinds.py). Then for every task, mode
 and seed a run starts from it; each party has a quarter of the task's rows. A run that is done is not done
 again: stop it, or give it --minutes, and call it again; tables and figures are of all runs that are there.
-Everything is in build/seven: report.html is the report, table.md README's table.
+Everything is in build/seven: report.html is the report, table.md README's table, runs.jsonl a line a run. With
+--runs those lines of such a file count that start from the same base, by its digest: the ones in
+docs/results/seven_runs.jsonl do where the base comes out the same to the bit, as on the processor they name.
 
 All modes see the same number of rows: a step has BATCH rows of every party, and every mode has the same
 steps. Learning rates are chosen on dev by one rule: for each mode the one of GRID with the best mean accuracy
@@ -42,6 +45,7 @@ def options():
     parser.add_argument("--modes", default=",".join(seven_runs.MODES))
     parser.add_argument("--test", type=pathlib.Path, help="evaluates on DIR/TASK.jsonl or DIR/TASK/test.jsonl, too")
     parser.add_argument("--rate", type=float, help="one learning rate for all modes, instead of the grid's")
+    parser.add_argument("--runs", type=pathlib.Path, help="a runs.jsonl; what is there is not run again")
     parser.add_argument("--minutes", type=float, default=1e9, help="starts no run after these")
     parser.add_argument("--out", type=pathlib.Path, default=lib.BUILD.parent / "seven")
     return parser.parse_args()
@@ -131,6 +135,8 @@ def missing_runs(runs, modes):
 
 def main(name):
     arguments = options()
+    if arguments.runs and not arguments.runs.is_file():
+        sys.exit(f"seven: --runs {arguments.runs} is no file; name a runs.jsonl")
     for needed in ("benchmarks", "domains"):
         if not (arguments.data / needed).is_dir():
             sys.exit(f"seven: {arguments.data} has no folder {needed}; name the one that has it with --data DIR")
@@ -141,6 +147,8 @@ def main(name):
     for task in arguments.tasks.split(","):
         work.test_file(task)  # before hours of training, not after
     work.prepare()
+    if arguments.runs:
+        work.take_over(arguments.runs)
     for mode, task, seed in wanted_runs(arguments):
         if work.is_done(mode, task, seed):
             continue

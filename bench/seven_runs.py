@@ -1,6 +1,8 @@
 # bench/seven_runs.py: the runs of the figure `seven`: a base, then a mode on a task with a seed, each a
 # folder and, once done, a line of results.
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -10,6 +12,7 @@ import sys
 import time
 
 import federation
+import lib
 import seven_data
 import seven_kinds
 
@@ -31,7 +34,9 @@ LABELS_BATCH = 128
 KINDS_STEPS, KINDS_RATE = 800, 1e-3
 OPINION_STEPS, OPINION_RATE = 250, 7e-4
 EPOCHS, LEAST_STEPS, BATCH, LONGEST = 2, 120, 32, 128
-EVALUATIONS = 8  # a run of central and all, whose convergence is compared; the others: half as many, seed 1 only
+# Of a run of central and all, whose convergence is compared; the others: half as many, seed 1 only. A run of the
+# grid (seed 0): one, at its end.
+EVALUATIONS = 8
 GRID = (2e-3, 4e-3)
 DEADLINE_S = 3600
 PCMOE = None
@@ -73,7 +78,7 @@ MODES = {
                          three_seeds=True),
     # The same but for the clip, which counts no gradients of what is frozen.
     "frozen": Mode("`weights`, backbone and embedding frozen (experts at twice the rate by default)",
-                   federation=_weights("frozen", "frozen", "private"), three_seeds=True),
+                   federation=_weights("frozen", "frozen", "private"), rates_of="private_best"),
     "weights_private": Mode("`weights`, the paper's private backbone and embedding",
                             federation=_weights("private", "private", "private", **_ONE_RATE),
                             rates_of="rows_private"),
@@ -99,7 +104,7 @@ def _read_json(path):
 
 
 class Work:
-    """A folder of runs. One process at a time."""
+    """A folder of runs, of which those from its own base count. One process at a time."""
 
     def __init__(self, data, out, test, fixed_rate=None):
         self.data, self.out, self.test, self.fixed_rate = data.resolve(), out.resolve(), test, fixed_rate
@@ -194,14 +199,37 @@ class Work:
 
     # -- results
 
+    @functools.cached_property
+    def base_digest(self):
+        """Of the weights that all runs start from, the first 16 hexadecimal digits of their SHA-256."""
+        return hashlib.sha256((self.out / "base/model.safetensors").read_bytes()).hexdigest()[:16]
+
     def _file(self, mode, task, seed, rate=None):
         name = f"{mode}-{task}-{seed}" + ("" if rate is None else f"-lr{rate:g}")
         return self.out / "results" / f"{name}.json"
 
+    def _result(self, path):
+        """The line of a run from this base, or None."""
+        line = _read_json(path) if path.exists() else None
+        return line if line is not None and line.get("base") == self.base_digest else None
+
+    def take_over(self, file):
+        """From a file of lines those runs that are not here and start from this base; says how many."""
+        lines = [json.loads(text) for text in file.read_text().splitlines()]
+        mine = [line for line in lines if line.get("base") == self.base_digest]
+        for line in mine:
+            path = self._file(line["mode"], line["task"], line["seed"],
+                              line["learning_rate"] if line["seed"] == 0 else None)
+            if self._result(path) is None:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps(line, indent=1))
+        print(f"seven: {len(mine)} of the {len(lines)} runs in {file} start from this base ({self.base_digest})",
+              file=sys.stderr, flush=True)
+
     def is_done(self, mode, task, seed):
         """With a folder of test files: and was evaluated on its test file, too."""
-        path = self._file(mode, task, seed)
-        return path.exists() and (self.test is None or "test_accuracy" in _read_json(path))
+        line = self._result(self._file(mode, task, seed))
+        return line is not None and (self.test is None or "test_accuracy" in line)
 
     def test_file(self, task):
         """Of a task in the folder of test files; None without such a folder."""
@@ -215,9 +243,12 @@ class Work:
                      + ", ".join(str(place.relative_to(self.test)) for place in places))
         return found[0].resolve()
 
+    def _all_lines(self):
+        return [line for path in sorted((self.out / "results").glob("*.json")) if (line := self._result(path))]
+
     def results(self):
-        runs = [_read_json(path) for path in sorted((self.out / "results").glob("*.json"))
-                if "-lr" not in path.stem]
+        """All runs but the grid's."""
+        runs = [line for line in self._all_lines() if line["seed"] > 0]
         final = {(r["task"], r["seed"]): r["mean_accuracy"] for r in runs if r["mode"] == "central"}
         for run in runs:
             target = final.get((run["task"], run["seed"]))
@@ -236,6 +267,7 @@ class Work:
                 f"{EPOCHS} passes over the rows and at least {LEAST_STEPS} steps, {BATCH} rows a party and step; dev; "
                 "curves are of seed 1 where later seeds were evaluated at their end only"]},
             indent=1))
+        (self.out / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self._all_lines()))
         subprocess.run([PCMOE, "report", self.out], check=False, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
 
@@ -249,9 +281,9 @@ class Work:
         best = {}
         for rate in GRID:
             for task in TASKS:
-                if not self._file(mode, task, 0, rate).exists():
+                if self._result(self._file(mode, task, 0, rate)) is None:
                     self._run(mode, task, 0, rate, self._file(mode, task, 0, rate))
-            best[rate] = sum(_read_json(self._file(mode, task, 0, rate))["mean_accuracy"] for task in TASKS)
+            best[rate] = sum(self._result(self._file(mode, task, 0, rate))["mean_accuracy"] for task in TASKS)
         return max(best, key=best.get)
 
     def run(self, mode, task, seed):
@@ -269,7 +301,8 @@ class Work:
         folder.mkdir(parents=True)
         outputs = _START[MODES[mode].kind](self, MODES[mode], folder, task, seed, rate, steps, evals)
         line = _collect(outputs, evals, steps)
-        line.update(mode=mode, task=task, seed=seed, learning_rate=rate, steps=steps,
+        line.update(mode=mode, task=task, seed=seed, learning_rate=rate, steps=steps, base=self.base_digest,
+                    cpu=lib.machine()["cpu"],
                     rate_from="grid" if self.fixed_rate is None else "--rate",
                     wall_s=round(time.monotonic() - begin, 1))
         result.parent.mkdir(exist_ok=True)
@@ -281,7 +314,7 @@ class Work:
     def _config(self, mode, task, seed, rate, steps, evals, train, base, threads, **more):
         robin = mode.federation.get("schedule") == "round_robin"
         steps *= len(seven_data.PARTIES) if robin else 1
-        evaluations = mode.evaluations if seed <= 1 or mode.evaluations == EVALUATIONS else 1
+        evaluations = mode.evaluations if seed == 1 or (seed > 1 and mode.evaluations == EVALUATIONS) else 1
         return {"model": {"model_name_or_path": str(self.out / base),
                           "tokenizer": str(self.out / "tokenizer.json")},
                 "data": {"train": train, "eval": evals, "batching": "group_by_length"},
