@@ -8,6 +8,7 @@ same files."""
 import gzip
 import hashlib
 import json
+import os
 import pathlib
 import random
 import re
@@ -154,8 +155,11 @@ def domains(data):
 
 
 def write_jsonl(path, rows):
+    """Whole or not at all: a reader beside it never sees a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    partial.replace(path)
 
 
 def public_text(data, out):
