@@ -69,9 +69,9 @@ struct RunConfig {
   /// What all parties train together changes under a backbone that follows its own rows at full
   /// speed. Negative: 0.1 from a checkpoint without an aggregated backbone, else 1.
   double private_lr_scale = -1;
-  /// Of the learning rate, for the routed experts: without an aggregated backbone they alone learn
-  /// from everybody's rows. Negative: from a checkpoint 2 beside a frozen backbone, 3 beside a
-  /// private one; else 1.
+  /// Of the learning rate, for the routed experts, which learn from everybody's rows while what is
+  /// private learns from few. Negative: from a checkpoint 3 beside a private backbone, 2 where
+  /// backbone, embedding or head are otherwise not aggregated; else 1, as in a central run.
   double expert_lr_scale = -1;
   int64_t min_rows = -1;                  ///< Negative: four times the hidden size. 0: no bound.
   bool keep_fetched_weights = false;      ///< For backward, instead of fetching them again.

@@ -91,9 +91,15 @@ std::pair<double, double> Scales(RunConfig config, bool from_checkpoint) {
   return {config.private_lr_scale, config.expert_lr_scale};
 }
 
-TEST(RunConfigTest, BesideAPrivateBackboneFromACheckpointTheExpertsLead) {
+TEST(RunConfigTest, FromACheckpointTheExpertsLeadWhereNotAllIsAggregated) {
   RunConfig config;
-  EXPECT_EQ(Scales(config, true), std::pair(1.0, 1.0));  // aggregated
+  EXPECT_EQ(Scales(config, true), std::pair(1.0, 2.0));  // embedding frozen, head private
+  EXPECT_EQ(Scales(config, false), std::pair(1.0, 1.0));
+  config.embedding = "aggregated";
+  EXPECT_EQ(Scales(config, true), std::pair(1.0, 2.0));
+  config.head = "aggregated";
+  EXPECT_EQ(Scales(config, true), std::pair(1.0, 1.0));  // a step of the central run
+  config.embedding = config.head = "auto";
   config.backbone = "private";
   EXPECT_EQ(Scales(config, true), std::pair(0.1, 3.0));
   EXPECT_EQ(Scales(config, false), std::pair(1.0, 1.0));

@@ -53,6 +53,14 @@ absl::Status ValidateFederation(const RunConfig& config) {
   return absl::OkStatus();
 }
 
+// See RunConfig::expert_lr_scale; of a config whose backbone, embedding and head are resolved.
+double ExpertLead(bool from_checkpoint, const RunConfig& config) {
+  const bool like_central = config.backbone == "aggregated" && config.embedding == "aggregated" &&
+                            config.head == "aggregated";
+  if (!from_checkpoint || like_central) return 1;
+  return config.backbone == "private" ? 3 : 2;
+}
+
 }  // namespace
 
 absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_size,
@@ -69,10 +77,9 @@ absl::Status ResolveBackbone(bool from_checkpoint, bool tied, int64_t hidden_siz
         "embedding "
         "must be set alike");
   }
-  const bool experts_lead = from_checkpoint && config.backbone != "aggregated";
-  const double lead = config.backbone == "frozen" ? 2.0 : 3.0;
-  if (config.private_lr_scale < 0) config.private_lr_scale = experts_lead ? 0.1 : 1.0;
-  if (config.expert_lr_scale < 0) config.expert_lr_scale = experts_lead ? lead : 1.0;
+  const bool own_backbone = from_checkpoint && config.backbone != "aggregated";
+  if (config.private_lr_scale < 0) config.private_lr_scale = own_backbone ? 0.1 : 1.0;
+  if (config.expert_lr_scale < 0) config.expert_lr_scale = ExpertLead(from_checkpoint, config);
   if (config.min_rows < 0) config.min_rows = rows ? 0 : 4 * hidden_size;
   return absl::OkStatus();
 }
