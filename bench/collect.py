@@ -42,13 +42,15 @@ WHAT.update(NEEDS_DATA)
 AT_MOST = {"seven", "seven_convergence", "wire_rows", "wire_weights", "break_even", "plan_error", "audit_weights", "audit_time"}
 
 
-def measure(name, data):
+def measure(name, data, minutes):
     """True when the figure gave a result (whether it reached its mark or not)."""
     if name in NEEDS_DATA and data is None:
         print(f"== {name}: left out; name its data with --data DIR", flush=True)
         return True
     print(f"== {name}", flush=True)
     more = ["--data", data] if name in NEEDS_DATA else []
+    if more and minutes is not None:
+        more += ["--minutes", str(minutes)]
     done = subprocess.run([str(ROOT / "bench" / "run"), name, *more], stdout=subprocess.PIPE, text=True)
     print(done.stdout, flush=True)
     try:
@@ -85,11 +87,12 @@ def main():
     parser.add_argument("names", nargs="*")
     parser.add_argument("--write-only", action="store_true")
     parser.add_argument("--data", help="for the figures that need benchmarks and domains")
+    parser.add_argument("--minutes", type=float, help="those start no run after so many; 0: of what has been run")
     arguments = parser.parse_args()
     names = arguments.names
     if not arguments.write_only:
         names = names or sorted(p.stem for p in (ROOT / "bench" / "figures").glob("*.py"))
-        complete = all([measure(name, arguments.data) for name in names])
+        complete = all([measure(name, arguments.data, arguments.minutes) for name in names])
     else:
         complete = True
     write_page()
