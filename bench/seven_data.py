@@ -8,7 +8,6 @@ same files."""
 import gzip
 import hashlib
 import json
-import os
 import pathlib
 import random
 import re
@@ -157,7 +156,7 @@ def domains(data):
 def write_jsonl(path, rows):
     """Whole or not at all: a reader beside it never sees a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     partial.replace(path)
 

@@ -215,7 +215,7 @@ class Work:
 
     def take_over(self, file):
         """From a file of lines those runs that are not here and start from this base; says how many."""
-        lines = [json.loads(text) for text in file.read_text().splitlines()]
+        lines = seven_data.read_rows(file)
         mine = [line for line in lines if line.get("base") == self.base_digest]
         for line in mine:
             path = self._file(line["mode"], line["task"], line["seed"],
@@ -267,7 +267,7 @@ class Work:
                 f"{EPOCHS} passes over the rows and at least {LEAST_STEPS} steps, {BATCH} rows a party and step; dev; "
                 "curves are of seed 1 where later seeds were evaluated at their end only"]},
             indent=1))
-        (self.out / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self._all_lines()))
+        seven_data.write_jsonl(self.out / "runs.jsonl", self._all_lines())
         subprocess.run([PCMOE, "report", self.out], check=False, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
 
@@ -278,13 +278,14 @@ class Work:
         if self.fixed_rate is not None:
             return self.fixed_rate
         mode = MODES[mode].rates_of or mode
-        best = {}
+        sums = dict.fromkeys(GRID, 0)
         for rate in GRID:
             for task in TASKS:
-                if self._result(self._file(mode, task, 0, rate)) is None:
-                    self._run(mode, task, 0, rate, self._file(mode, task, 0, rate))
-            best[rate] = sum(self._result(self._file(mode, task, 0, rate))["mean_accuracy"] for task in TASKS)
-        return max(best, key=best.get)
+                file = self._file(mode, task, 0, rate)
+                if self._result(file) is None:
+                    self._run(mode, task, 0, rate, file)
+                sums[rate] += self._result(file)["mean_accuracy"]
+        return max(sums, key=sums.get)
 
     def run(self, mode, task, seed):
         self._run(mode, task, seed, self.rate(mode), self._file(mode, task, seed))
