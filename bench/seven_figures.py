@@ -7,7 +7,7 @@
 A small base is trained once on public text (bench/seven_data.py, seven_kinds.py). Then for every task, mode
 and seed a run starts from it; each party has a quarter of the task's rows. A run that is done is not done
 again: stop it, or give it --minutes, and call it again; tables and figures are of all runs that are there.
-Everything is in build/seven: report.html is the report, table.md README's table, runs.jsonl a line a run. With
+Everything is in build/seven: report.html is the report, table.md README's two tables, runs.jsonl a line a run. With
 --runs those lines of such a file count that start from the same base, by its digest: the ones in
 docs/results/seven_runs.jsonl do where the base comes out the same to the bit, as on the processor they name.
 

@@ -252,7 +252,9 @@ class Work:
         final = {(r["task"], r["seed"]): r["mean_accuracy"] for r in runs if r["mode"] == "central"}
         for run in runs:
             target = final.get((run["task"], run["seed"]))
-            run["steps_to_95"] = _steps_to(run["curve"], 0.95 * target) if target else None
+            # A run that was evaluated at its end only has no curve to read it from.
+            run["steps_to_95"] = (_steps_to(run["curve"], 0.95 * target)
+                                  if target and len(run["curve"]) > 1 else None)
         return runs
 
     def write_summary(self, runs, figures, tasks):

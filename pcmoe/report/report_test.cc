@@ -153,12 +153,13 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
     "modes": [{"name": "central", "description": "one model"}, {"name": "alone"}],
     "runs": [
       {"mode": "central", "task": "trec", "seed": 0, "accuracy": {"a": 0.8, "b": 0.9},
-       "mean_accuracy": 0.85, "states_bytes": 5e6, "curve": [[10, 0.5], [20, 0.85]]},
+       "mean_accuracy": 0.85, "states_bytes": 5e6, "curve": [[10, 0.5], [20, 0.85]], "steps_to_95": 18},
       {"mode": "central", "task": "trec", "seed": 1, "accuracy": {"a": 0.84, "b": 0.86},
-       "mean_accuracy": 0.87, "states_bytes": 5e6, "curve": [[10, 0.6], [20, 0.87]]},
+       "mean_accuracy": 0.87, "states_bytes": 5e6, "curve": [[10, 0.6], [20, 0.87]], "steps_to_95": 16},
       {"mode": "central", "task": "mr", "seed": 0, "accuracy": {"a": 0.7}, "mean_accuracy": 0.7,
-       "steps_to_95": null},
-      {"mode": "alone", "task": "trec", "seed": 0, "accuracy": {}, "mean_accuracy": 0.6}],
+       "curve": [[10, 0.5], [20, 0.7]], "steps_to_95": 19},
+      {"mode": "alone", "task": "trec", "seed": 0, "accuracy": {}, "mean_accuracy": 0.6,
+       "curve": [[10, 0.1], [20, 0.6]], "steps_to_95": null}],
     "figures": {"seven": {"value": -0.4, "must": -0.5, "ok": true},
                 "level": {"value": -2, "must": 0, "ok": false}},
     "commands": ["bench/run seven --data <DIR>"], "notes": ["dev only"]})");
@@ -168,9 +169,12 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
                               "<td>2</td>"));
   // Of one of two tasks alone no mean is formed.
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\">alone</th><td>-</td><td>60.0</td><td>-</td>"));
+  // Steps: of both tasks, or how many got there.
+  EXPECT_THAT(page, HasSubstr("<td>18</td>"));
+  EXPECT_THAT(page, HasSubstr("<td>in 0 of 2 tasks</td>"));
   EXPECT_THAT(page, HasSubstr("<td class=\"good\">yes</td>"));
   EXPECT_THAT(page, HasSubstr("<td class=\"bad\">no</td>"));
-  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">10</th><td>55 %</td><td>-</td>"));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">10</th><td>55 %</td><td>10 %</td>"));
   EXPECT_THAT(page, HasSubstr("--data &lt;DIR&gt;"));
 }
 
