@@ -38,7 +38,8 @@ def _accuracies(mine, task):
     if not values:
         return "-"
     mean = _point(100 * statistics.mean(r["mean_accuracy"] for r in mine if r["task"] == task))
-    return f"{mean} ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else mean
+    lowest, highest = _point(min(values)), _point(max(values))
+    return f"{mean} ({lowest}-{highest})" if lowest != highest else mean
 
 
 def _steps(mine, tasks):
