@@ -257,12 +257,23 @@ class Work:
                                   if target and len(run["curve"]) > 1 else None)
         return runs
 
+    def _made_with(self, runs):
+        """What a reader needs to tell these runs from others."""
+        rates = {}
+        for run in runs:
+            rates.setdefault(f"{run['learning_rate']:g}", set()).add(run["mode"])
+        return {"base, SHA-256 of its weights (16 digits)": self.base_digest,
+                "processor": ", ".join(sorted({run["cpu"] for run in runs})),
+                **{f"learning rate {rate}": ", ".join(name for name in MODES if name in modes)
+                   for rate, modes in sorted(rates.items())}}
+
     def write_summary(self, runs, figures, tasks):
         described = [{"name": name, "description": mode.description.replace("`", "")} for name, mode in MODES.items()]
         (self.out / "seven.json").write_text(json.dumps({
             "title": "Seven benchmarks: federation, central and alone", "tasks": tasks, "modes": described,
             "runs": runs, "figures": figures,
             "commands": ["bench/run seven --data DIR", "pcmoe report " + self.out.name],
+            "made_with": self._made_with(runs),
             "notes": [f"{name}: {f['detail']['also']}" for name, f in figures.items() if "also" in f["detail"]] + [
                 f"{name} does not count as reached: {f['detail']['incomplete']}"
                 for name, f in figures.items() if "incomplete" in f["detail"]] + [

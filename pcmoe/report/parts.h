@@ -35,6 +35,10 @@ Section ProvenanceSection(const Json& about, const std::vector<Mode>& modes);
 void AddRest(const std::vector<Mode>& modes, const std::filesystem::path& folder, const Json& about,
              Page& page);
 
+/// Adds a row for each member of `object` that is not null: its name and its value. Nothing if it
+/// is no object.
+void AddRows(const Json& object, Table& table);
+
 /// A command as a shell takes it.
 std::string ShellLine(const std::vector<std::string>& words);
 

@@ -27,14 +27,6 @@ std::string ValueText(const Json& value) {
                            : value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-// An object's members as rows.
-void AddRows(const Json& object, Table& table) {
-  if (!object.is_object()) return;
-  for (const auto& [key, value] : object.items()) {
-    if (!value.is_null()) table.rows.push_back({{key}, {ValueText(value)}});
-  }
-}
-
 // The digests that the processes agree on; of those that differ, each with the process's name.
 Table Digests(const std::vector<Mode>& modes) {
   Table table{.header = {"", "SHA-256"}, .numbers = false};
@@ -64,6 +56,13 @@ std::string ShellLine(const std::vector<std::string>& words) {
   std::vector<std::string> quoted;
   for (const std::string& word : words) quoted.push_back(Quoted(word));
   return absl::StrJoin(quoted, " ");
+}
+
+void AddRows(const Json& object, Table& table) {
+  if (!object.is_object()) return;
+  for (const auto& [key, value] : object.items()) {
+    if (!value.is_null()) table.rows.push_back({{key}, {ValueText(value)}});
+  }
 }
 
 Section ProvenanceSection(const Json& about, const std::vector<Mode>& modes) {

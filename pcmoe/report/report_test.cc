@@ -162,7 +162,8 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
        "curve": [[10, 0.1], [20, 0.6]], "steps_to_95": null}],
     "figures": {"seven": {"value": -0.4, "must": -0.5, "ok": true},
                 "level": {"value": -2, "must": 0, "ok": false}},
-    "commands": ["bench/run seven --data <DIR>"], "notes": ["dev only"]})");
+    "commands": ["bench/run seven --data <DIR>"], "made_with": {"base": "abc<1>", "runs": 4, "none": null},
+    "notes": ["dev only"]})");
   const std::string page = Make();
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\">central</th><td>78.00</td>"
                               "<td>86.0 \u00b1 1.4<small>82.0 to 88.0</small></td><td>70.0</td>"
@@ -176,6 +177,8 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
   EXPECT_THAT(page, HasSubstr("<td class=\"bad\">no</td>"));
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\">10</th><td>55 %</td><td>10 %</td>"));
   EXPECT_THAT(page, HasSubstr("--data &lt;DIR&gt;"));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">base</th><td>abc&lt;1&gt;</td>"));
+  EXPECT_THAT(page, Not(HasSubstr("<th scope=\"row\">none")));
 }
 
 TEST_F(ReportTest, WhatCannotBeReadIsNamed) {

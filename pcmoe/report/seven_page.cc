@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "pcmoe/report/json_access.h"
 #include "pcmoe/report/pages.h"
+#include "pcmoe/report/parts.h"
 
 namespace pcmoe::report {
 namespace {
@@ -278,9 +279,14 @@ absl::StatusOr<Page> SevenPage(const std::filesystem::path& folder) {
        {CostTable(seven), Charts{{MemoryChart(seven, "States", "states_bytes"),
                                   MemoryChart(seven, "Peak of the process", "peak_resident_bytes"),
                                   MemoryChart(seven, "Sent", "sent_bytes")}}}});
+  Section made{.title = "How it was made"};
   if (const std::vector<std::string> commands = TextsAt(json, "commands"); !commands.empty()) {
-    page.sections.push_back({"How it was made", {Commands{commands}}});
+    made.blocks.emplace_back(Commands{commands});
   }
+  Table facts{.header = {"made with", ""}, .numbers = false};
+  AddRows(At(json, "made_with"), facts);
+  if (!facts.rows.empty()) made.blocks.emplace_back(std::move(facts));
+  if (!made.blocks.empty()) page.sections.push_back(std::move(made));
   page.foot = "Made by pcmoe; it holds numbers and names, no text of anybody's data.";
   return page;
 }
