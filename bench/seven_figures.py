@@ -7,15 +7,16 @@
 A small base is trained once on public text (bench/seven_data.py, seven_kinds.py). Then for every task, mode
 and seed a run starts from it; each party has a quarter of the task's rows. A run that is done is not done
 again: stop it, or give it --minutes, and call it again; tables and figures are of all runs that are there.
-Everything is in build/seven: report.html is the report, table.md README's two tables, runs.jsonl a line a run. With
---runs those lines of such a file count that start from the same base, by its digest: the ones in
-docs/results/seven_runs.jsonl do where the base comes out the same to the bit, as on the processor they name.
+Everything is in build/seven: report.html is the report, reports/ has those of federated and central runs, table.md
+README's two tables, runs.jsonl a line a run. With --runs those lines of such a file count that start from the same
+base, by its digest: the ones in docs/results/seven_runs.jsonl do where the base comes out the same to the bit, as on
+the processor they name.
 
 All modes see the same number of rows: a step has BATCH rows of every party, and every mode has the same
 steps. Learning rates are chosen on dev by one rule: for each mode the one of GRID with the best mean accuracy
 over all seven tasks (whatever --tasks says) at seed 0, which no other figure uses. --rate leaves the choice
-out; what was run so says it in its results. "steps to 95 %" is of central's final accuracy; a dash when a run
-did not get there."""
+out; what was run so says it in its results. "steps to 95 %" is of central's final accuracy; if not all tasks
+get there, the tables say how many do."""
 import argparse
 import json
 import pathlib

@@ -321,9 +321,18 @@ class Work:
                     wall_s=round(time.monotonic() - begin, 1))
         result.parent.mkdir(exist_ok=True)
         result.write_text(json.dumps(line, indent=1))
+        self._keep_page(folder, result.stem)
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{mode} {task} seed {seed} lr {rate:g}: {100 * line['mean_accuracy']:.1f} % "
               f"({line['wall_s']:.0f} s)", file=sys.stderr, flush=True)
+
+    def _keep_page(self, folder, name):
+        """Of a federation or a central run: its own report, with bytes by kind and peer, memory as planned and
+        router load."""
+        for page in (folder / "sim/report.html", folder / "out/report.html"):
+            if page.exists():
+                (self.out / "reports").mkdir(exist_ok=True)
+                page.replace(self.out / "reports" / f"{name}.html")
 
     def _config(self, mode, task, seed, rate, steps, evals, train, base, threads, **more):
         robin = mode.federation.get("schedule") == "round_robin"
