@@ -402,16 +402,17 @@ def _wait(processes):
 def _collect(outputs, evals, steps):
     """What the runs of all parties came to: accuracy of each, the mean's curve, memory, bytes."""
     results = {party: _read_json(out / "result.json") for party, out in outputs.items()}
-    curves = {}
+    curves, losses = {}, {}
     for out in outputs.values():
         for text in (out / "metrics.jsonl").read_text().splitlines():
             entry = json.loads(text)
             if entry.get("eval") == evals[0]:
                 curves.setdefault(entry["step"], []).append(entry["eval_accuracy"])
+                losses.setdefault(entry["step"], []).append(entry["eval_loss"])
     scale = steps / max(curves)  # round_robin has more, smaller steps
     accuracy = {party: result["eval"][evals[0]]["eval_accuracy"] for party, result in results.items()}
     line = {"accuracy": accuracy, "mean_accuracy": sum(accuracy.values()) / len(accuracy),
-            "curve": [[step * scale, sum(values) / len(values)] for step, values in sorted(curves.items())],
+            "curve": _mean_curve(curves, scale), "loss_curve": _mean_curve(losses, scale),
             "states_bytes": max(r["states_bytes"] for r in results.values()),
             "peak_resident_bytes": max(r["peak_resident_bytes"] for r in results.values()),
             "sent_bytes": sum(r["sent_bytes"] for r in results.values())}
@@ -419,6 +420,11 @@ def _collect(outputs, evals, steps):
         line["test"] = {party: result["eval"][evals[1]]["eval_accuracy"] for party, result in results.items()}
         line["test_accuracy"] = sum(line["test"].values()) / len(outputs)
     return line
+
+
+def _mean_curve(values_by_step, scale):
+    """[step, mean over the parties], the steps times `scale`."""
+    return [[step * scale, sum(values) / len(values)] for step, values in sorted(values_by_step.items())]
 
 
 def _steps_to(curve, target):

@@ -153,7 +153,8 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
     "modes": [{"name": "central", "description": "one model"}, {"name": "alone"}],
     "runs": [
       {"mode": "central", "task": "trec", "seed": 0, "accuracy": {"a": 0.8, "b": 0.9},
-       "mean_accuracy": 0.85, "states_bytes": 5e6, "curve": [[10, 0.5], [20, 0.85]], "steps_to_95": 18},
+       "mean_accuracy": 0.85, "states_bytes": 5e6, "curve": [[10, 0.5], [20, 0.85]], "steps_to_95": 18,
+       "loss_curve": [[10, 1.5], [20, 0.75]]},
       {"mode": "central", "task": "trec", "seed": 1, "accuracy": {"a": 0.84, "b": 0.86},
        "mean_accuracy": 0.87, "states_bytes": 5e6, "curve": [[10, 0.6], [20, 0.87]], "steps_to_95": 16},
       {"mode": "central", "task": "mr", "seed": 0, "accuracy": {"a": 0.7}, "mean_accuracy": 0.7,
@@ -176,6 +177,9 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
   EXPECT_THAT(page, HasSubstr("<td class=\"good\">yes</td>"));
   EXPECT_THAT(page, HasSubstr("<td class=\"bad\">no</td>"));
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\">10</th><td>55 %</td><td>10 %</td>"));
+  EXPECT_THAT(page, HasSubstr("trec: loss, nats a token"));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">20</th><td>0.75</td><td>-</td>"));
+  EXPECT_THAT(page, Not(HasSubstr("mr: loss")));  // no run of it has one
   EXPECT_THAT(page, HasSubstr("--data &lt;DIR&gt;"));
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\">base</th><td>abc&lt;1&gt;</td>"));
   EXPECT_THAT(page, Not(HasSubstr("<th scope=\"row\">none")));

@@ -183,18 +183,18 @@ Table CostTable(const Seven& seven) {
 }
 
 // The mean over the seeds, by step; of the seeds that were evaluated most often, so that every
-// point of a curve is of the same runs.
-Points CurveOf(const std::vector<SevenRun>& runs) {
+// point of a curve is of the same runs. `key` names a run's list of [step, value].
+Points CurveOf(const std::vector<SevenRun>& runs, const char* key, double scale) {
   std::map<double, std::vector<double>> by_step;
   size_t most = 0;
-  for (const SevenRun& run : runs) most = std::max(most, At(run.json, "curve").size());
+  for (const SevenRun& run : runs) most = std::max(most, At(run.json, key).size());
   for (const SevenRun& run : runs) {
-    const Json& curve = At(run.json, "curve");
+    const Json& curve = At(run.json, key);
     if (!curve.is_array() || curve.size() < most) continue;
     for (const Json& point : curve) {
       if (!point.is_array() || point.size() != 2 || !point[0].is_number() || !point[1].is_number())
         continue;
-      by_step[point[0].get<double>()].push_back(100 * point[1].get<double>());
+      by_step[point[0].get<double>()].push_back(scale * point[1].get<double>());
     }
   }
   Points points;
@@ -202,19 +202,28 @@ Points CurveOf(const std::vector<SevenRun>& runs) {
   return points;
 }
 
+// Adds `empty` with a curve of each mode; nothing if no mode has one.
+void AddCurves(const Seven& seven, const std::string& task, const char* key, double scale,
+               Chart empty, Charts& charts) {
+  for (const std::string& mode : seven.modes) {
+    // Empty ones keep their place, so that a mode has one colour in all charts.
+    empty.series.push_back(
+        {.name = mode, .points = CurveOf(RunsOf(seven, mode, task), key, scale)});
+  }
+  const bool any = std::any_of(empty.series.begin(), empty.series.end(),
+                               [](const Series& one) { return !one.points.empty(); });
+  if (any) charts.charts.push_back(std::move(empty));
+}
+
 Charts CurveCharts(const Seven& seven) {
   Charts charts;
   for (const std::string& task : seven.tasks) {
-    Chart chart{
-        .title = absl::StrCat(task, ": accuracy"), .x_title = "step", .unit = Unit::kPercent};
-    for (const std::string& mode : seven.modes) {
-      Series series{.name = mode, .points = CurveOf(RunsOf(seven, mode, task))};
-      // Empty ones keep their place, so that a mode has one colour in all charts.
-      chart.series.push_back(std::move(series));
-    }
-    const bool any = std::any_of(chart.series.begin(), chart.series.end(),
-                                 [](const Series& one) { return !one.points.empty(); });
-    if (any) charts.charts.push_back(std::move(chart));
+    AddCurves(
+        seven, task, "curve", 100,
+        {.title = absl::StrCat(task, ": accuracy"), .x_title = "step", .unit = Unit::kPercent},
+        charts);
+    AddCurves(seven, task, "loss_curve", 1,
+              {.title = absl::StrCat(task, ": loss, nats a token"), .x_title = "step"}, charts);
   }
   return charts;
 }
