@@ -268,7 +268,9 @@ class Work:
                    for rate, modes in sorted(rates.items())}}
 
     def write_summary(self, runs, figures, tasks):
-        described = [{"name": name, "description": mode.description.replace("`", "")} for name, mode in MODES.items()]
+        there = {run["mode"] for run in runs}
+        described = [{"name": name, "description": mode.description.replace("`", "")}
+                     for name, mode in MODES.items() if name in there]
         (self.out / "seven.json").write_text(json.dumps({
             "title": "Seven benchmarks: federation, central and alone", "tasks": tasks, "modes": described,
             "runs": runs, "figures": figures,

@@ -46,9 +46,12 @@ def _steps(mine, tasks):
     """The mean over the tasks of the steps to 95 % of central's accuracy, of the runs with a curve; how many
     tasks get there, if not all do: a mean over those alone would be one of the easier tasks."""
     by_task = []
+    with_curve = [r for r in mine if len(r["curve"]) > 1]
+    if not with_curve:
+        return "-"
     for task in tasks:
-        curves = [r["steps_to_95"] for r in mine if r["task"] == task and len(r["curve"]) > 1]
-        by_task.append(statistics.mean(curves) if curves and all(curves) else None)
+        steps = [r["steps_to_95"] for r in with_curve if r["task"] == task]
+        by_task.append(statistics.mean(steps) if steps and all(steps) else None)
     there = [steps for steps in by_task if steps is not None]
     return f"{statistics.mean(there):.0f}" if len(there) == len(tasks) else f"in {len(there)} of {len(tasks)} tasks"
 

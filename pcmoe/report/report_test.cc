@@ -150,7 +150,7 @@ TEST_F(ReportTest, AuditsVerdictIsThere) {
 
 TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
   Write("seven.json", R"({"title": "Seven", "tasks": ["trec", "mr"],
-    "modes": [{"name": "central", "description": "one model"}, {"name": "alone"}],
+    "modes": [{"name": "central", "description": "one model"}, {"name": "alone"}, {"name": "rows"}],
     "runs": [
       {"mode": "central", "task": "trec", "seed": 0, "accuracy": {"a": 0.8, "b": 0.9},
        "mean_accuracy": 0.85, "states_bytes": 5e6, "curve": [[10, 0.5], [20, 0.85]], "steps_to_95": 18,
@@ -174,6 +174,8 @@ TEST_F(ReportTest, SevenHasMeansSpreadsAndCurves) {
   // Steps: of both tasks, or how many got there.
   EXPECT_THAT(page, HasSubstr("<td>18</td>"));
   EXPECT_THAT(page, HasSubstr("<td>in 0 of 2 tasks</td>"));
+  EXPECT_THAT(page, HasSubstr("<th scope=\"row\">rows</th><td>-</td><td>-</td><td>-</td>"
+                              "<td>-</td><td>-</td></tr>"));
   EXPECT_THAT(page, HasSubstr("<td class=\"good\">yes</td>"));
   EXPECT_THAT(page, HasSubstr("<td class=\"bad\">no</td>"));
   EXPECT_THAT(page, HasSubstr("<th scope=\"row\">10</th><td>55 %</td><td>10 %</td>"));

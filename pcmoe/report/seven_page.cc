@@ -152,14 +152,17 @@ double MeanOverRuns(const Seven& seven, const std::string& mode, const char* key
 // not all tasks get there, how many do: a mean over those alone would be one of the easier tasks.
 std::string StepsText(const Seven& seven, const std::string& mode) {
   std::vector<double> there;
+  bool any = false;
   for (const std::string& task : seven.tasks) {
     std::vector<double> steps;
     for (const SevenRun& run : RunsOf(seven, mode, task)) {
       if (At(run.json, "curve").size() > 1) steps.push_back(NumberAt(run.json, "steps_to_95"));
     }
+    any = any || !steps.empty();
     const double mean = SpreadOf(steps).mean;  // not a number if one of them did not get there
     if (std::isfinite(mean)) there.push_back(mean);
   }
+  if (!any) return "-";
   if (there.size() == seven.tasks.size()) return NumberText("%.0f", SpreadOf(there).mean);
   return absl::StrFormat("in %d of %d tasks", there.size(), seven.tasks.size());
 }
